@@ -1,0 +1,8 @@
+//! The definition of the embedding.
+
+use candle_core::{Result, Tensor};
+
+/// Rows of `table` by id. Shapes: ids (T) u32, table (V, C) -> (T, C).
+pub fn forward(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
+    table.index_select(ids, 0)
+}
