@@ -1,0 +1,254 @@
+//! Hyperparameters with types. `table` is the one list of keys (name, range, default, what it does); everything here
+//! reads it: `resolve` from the request's strings, `effective` back to strings, help and documentation.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::wording::{nearest, quote};
+use crate::{CustomizationType, StringMap};
+
+pub use table::{DefaultValue, Key, Range, table};
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Schedule {
+    /// Falls in a line to zero at the last step.
+    #[default]
+    Linear,
+    /// Stays.
+    Constant,
+    /// Falls along half a cosine to zero at the last step.
+    Cosine,
+}
+
+/// Which weights are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trainable {
+    /// The output projection alone; everything below is frozen.
+    #[default]
+    Head,
+    /// Every weight.
+    All,
+}
+
+/// What happens to a record longer than `maxSequenceLength`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LongRecords {
+    /// The job stops and names it.
+    #[default]
+    Error,
+    /// It is left out and counted.
+    Drop,
+    /// Its prompt loses tokens at the front.
+    Truncate,
+}
+
+/// Whether a block's values are kept for the backward pass or computed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recompute {
+    /// Kept.
+    None,
+    /// Computed again, block by block.
+    Block,
+    /// The plan chooses by the memory there is.
+    #[default]
+    Auto,
+}
+
+macro_rules! names {
+    ($type:ident { $($variant:ident = $name:literal),* }) => {
+        impl $type {
+            /// Every value by its name in a request.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// The name in a request.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+                formatter.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+names!(Schedule { Linear = "linear", Constant = "constant", Cosine = "cosine" });
+names!(Trainable { Head = "head", All = "all" });
+names!(LongRecords { Error = "error", Drop = "drop", Truncate = "truncate" });
+names!(Recompute { None = "none", Block = "block", Auto = "auto" });
+
+/// The settings of a run, after defaults. Serialised as the map of strings that `effective` gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hyperparameters {
+    /// Passes over the training data.
+    pub epoch_count: u64,
+    /// Records (or rows of text) per optimizer step.
+    pub batch_size: u64,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Optimizer steps over which the learning rate rises in a line to `learning_rate`.
+    pub learning_rate_warmup_steps: u64,
+    /// Course of the learning rate after the warm-up.
+    pub schedule: Schedule,
+    /// Which weights are trained.
+    pub trainable: Trainable,
+    /// Most tokens of one record or row; None: the base model's context.
+    pub max_sequence_length: Option<u64>,
+    /// Most tokens of one forward and backward pass; None: the plan chooses by memory.
+    pub micro_batch_tokens: Option<u64>,
+    /// Steps after which the run ends even within an epoch.
+    pub max_steps: Option<u64>,
+    /// Seed of the order of records and of everything else drawn at random.
+    pub seed: u64,
+    /// Whether each epoch has an order of its own; otherwise the file's order.
+    pub shuffle: bool,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest gradient norm (l2, over all trained tensors); 0 turns clipping off (R37).
+    pub clip_norm: f64,
+    /// AdamW's decay of the first moment.
+    pub adam_beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub adam_beta2: f64,
+    /// AdamW's epsilon, added outside the root.
+    pub adam_epsilon: f64,
+    /// What happens to records that are too long (R11).
+    pub long_records: LongRecords,
+    /// How many records may have an empty completion (R7).
+    pub allow_empty_completions: u64,
+    /// Steps between checkpoints; None: at each epoch's end. There is always one at the end.
+    pub checkpoint_steps: Option<u64>,
+    /// How many of the latest checkpoints are kept.
+    pub keep_checkpoints: u64,
+    /// Percentage of the training records held out for validation.
+    pub eval_percentage: f64,
+    /// Locations of task items for the comparison with the base model.
+    pub evaluation_data: Vec<String>,
+    /// Locations of general items for the forgetting check; empty: none.
+    pub general_data: Vec<String>,
+    /// Recomputation in the backward pass.
+    pub recompute: Recompute,
+}
+
+/// What is wrong with one hyperparameter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HyperparameterError {
+    /// No such key (R33).
+    #[error("unknown hyperparameter {}; the nearest known one is `{nearest}`", quote(key))]
+    Unknown {
+        /// As given.
+        key: String,
+        /// The known key most like it.
+        nearest: String,
+    },
+    /// Not of the key's kind, or out of its range.
+    #[error("hyperParameters.{key} is {}, allowed are {allowed}", quote(value))]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// As given.
+        value: String,
+        /// The key's range in words.
+        allowed: String,
+    },
+}
+
+impl Hyperparameters {
+    /// The settings of a job whose request gives none.
+    pub fn defaults(customization_type: CustomizationType) -> Self {
+        let mut defaults = Self::blank();
+        for key in table() {
+            if let Some(text) = key.default.text(customization_type) {
+                let fits = key.set(&mut defaults, text);
+                assert!(fits, "the table's default of `{}` is in its range", key.name);
+            }
+        }
+        defaults
+    }
+
+    /// Before the table has filled it; no run sees these values.
+    fn blank() -> Self {
+        Self {
+            epoch_count: 0,
+            batch_size: 0,
+            learning_rate: 0.0,
+            learning_rate_warmup_steps: 0,
+            schedule: Schedule::default(),
+            trainable: Trainable::default(),
+            max_sequence_length: None,
+            micro_batch_tokens: None,
+            max_steps: None,
+            seed: 0,
+            shuffle: false,
+            weight_decay: 0.0,
+            clip_norm: 0.0,
+            adam_beta1: 0.0,
+            adam_beta2: 0.0,
+            adam_epsilon: 0.0,
+            long_records: LongRecords::default(),
+            allow_empty_completions: 0,
+            checkpoint_steps: None,
+            keep_checkpoints: 0,
+            eval_percentage: 0.0,
+            evaluation_data: Vec::new(),
+            general_data: Vec::new(),
+            recompute: Recompute::default(),
+        }
+    }
+
+    /// Reads the request's strings; absent keys get the defaults of `customization_type`.
+    ///
+    /// # Errors
+    /// Every unknown key and every value out of range, in the map's order.
+    pub fn resolve(map: &StringMap, customization_type: CustomizationType) -> Result<Self, Vec<HyperparameterError>> {
+        let mut resolved = Self::defaults(customization_type);
+        let mut errors = Vec::new();
+        for (name, text) in map.iter() {
+            let Some(key) = table().iter().find(|key| key.name == name) else {
+                let nearest = nearest(name, table().iter().map(|key| key.name)).unwrap_or_default();
+                errors.push(HyperparameterError::Unknown { key: name.to_string(), nearest: nearest.to_string() });
+                continue;
+            };
+            if !key.set(&mut resolved, text) {
+                let allowed = key.range.to_string();
+                errors.push(HyperparameterError::Value { key: key.name, value: text.to_string(), allowed });
+            }
+        }
+        if errors.is_empty() { Ok(resolved) } else { Err(errors) }
+    }
+
+    /// Every setting as a string, in the table's order; keys that are unset and have no default are left out.
+    /// `resolve` reads it back to the same values, bit for bit.
+    pub fn effective(&self) -> StringMap {
+        let texts = table().iter().filter_map(|key| Some((key.name, key.get(self)?)));
+        texts.collect()
+    }
+}
+
+impl Serialize for Hyperparameters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.effective().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hyperparameters {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map = StringMap::deserialize(deserializer)?;
+        // `effective` writes every key whose default depends on the customization type, so the type doesn't matter.
+        Self::resolve(&map, CustomizationType::default()).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            D::Error::custom(lines.join("; "))
+        })
+    }
+}

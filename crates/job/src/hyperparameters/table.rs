@@ -1,0 +1,292 @@
+//! The one table of hyperparameters: name, range, default, meaning, and the field each key fills. The first four keys
+//! and their ranges are Titan Text Express's; `evalPercentage` is Cohere's; the others are this engine's own.
+
+use std::fmt;
+
+use super::{Hyperparameters, LongRecords, Recompute, Schedule, Trainable};
+use crate::CustomizationType;
+
+/// One hyperparameter.
+pub struct Key {
+    /// Name in `hyperParameters`.
+    pub name: &'static str,
+    /// Values it takes; displayed as words.
+    pub range: Range,
+    /// Its value where the request gives none.
+    pub default: DefaultValue,
+    /// What it does, in one line.
+    pub doc: &'static str,
+    /// Whether another value gives another model; the others may change when a run is resumed (R27).
+    pub shapes_result: bool,
+    field: Field,
+}
+
+/// The values a key takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Range {
+    /// Whole numbers, both ends included.
+    Integer {
+        /// Least.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
+    /// Numbers.
+    Number {
+        /// Lower end.
+        min: f64,
+        /// Upper end.
+        max: f64,
+        /// Whether `min` itself is left out.
+        above_min: bool,
+        /// Whether `max` itself is left out.
+        below_max: bool,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Comma-separated `s3://` URIs or paths, or `none`.
+    Locations,
+}
+
+/// The value of a key that a request leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// The same for every job.
+    Always(&'static str),
+    /// By what the job does.
+    ByType {
+        /// For `FINE_TUNING`.
+        fine_tuning: &'static str,
+        /// For `CONTINUED_PRE_TRAINING`.
+        continued_pre_training: &'static str,
+    },
+    /// No value of its own: what happens then, in words.
+    Unset(&'static str),
+}
+
+type At<T> = fn(&mut Hyperparameters) -> &mut T;
+
+/// The field that a key fills.
+enum Field {
+    Integer(At<u64>),
+    OptionalInteger(At<Option<u64>>),
+    Number(At<f64>),
+    Flag(At<bool>),
+    Schedule(At<Schedule>),
+    Trainable(At<Trainable>),
+    LongRecords(At<LongRecords>),
+    Recompute(At<Recompute>),
+    Locations(At<Vec<String>>),
+}
+
+impl DefaultValue {
+    /// The default of a job of this type; None where the key stays unset.
+    pub fn text(self, customization_type: CustomizationType) -> Option<&'static str> {
+        match (self, customization_type) {
+            (Self::Always(text), _) => Some(text),
+            (Self::ByType { fine_tuning, .. }, CustomizationType::FineTuning) => Some(fine_tuning),
+            (Self::ByType { continued_pre_training, .. }, CustomizationType::ContinuedPreTraining) => {
+                Some(continued_pre_training)
+            }
+            (Self::Unset(_), _) => None,
+        }
+    }
+}
+
+impl fmt::Display for DefaultValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Always(text) => write!(formatter, "`{text}`"),
+            Self::ByType { fine_tuning, continued_pre_training } => {
+                write!(
+                    formatter,
+                    "`{fine_tuning}` (`FINE_TUNING`), `{continued_pre_training}` (`CONTINUED_PRE_TRAINING`)"
+                )
+            }
+            Self::Unset(words) => formatter.write_str(words),
+        }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Integer { min, max: u64::MAX } => write!(formatter, "whole numbers from {min}"),
+            Self::Integer { min, max } => write!(formatter, "whole numbers from {min} to {max}"),
+            Self::Number { min, max, above_min, below_max } => {
+                let from = if *above_min { "above" } else { "from" };
+                let to = if *below_max { "below" } else { "to" };
+                write!(formatter, "numbers {from} {} {to} {}", number_text(*min), number_text(*max))
+            }
+            Self::Choice(words) => {
+                let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                formatter.write_str(&quoted.join(", "))
+            }
+            Self::Locations => formatter.write_str("comma-separated `s3://` URIs or paths, or `none`"),
+        }
+    }
+}
+
+impl Range {
+    fn integer(self, text: &str) -> Option<u64> {
+        let Self::Integer { min, max } = self else { return None };
+        // Rust's parser also takes a sign; Bedrock's integers have none.
+        let value = text.parse().ok().filter(|_| !text.starts_with('+'))?;
+        (min..=max).contains(&value).then_some(value)
+    }
+
+    fn number(self, text: &str) -> Option<f64> {
+        let Self::Number { min, max, above_min, below_max } = self else { return None };
+        let value: f64 = text.parse().ok()?;
+        let low = if above_min { value > min } else { value >= min };
+        let high = if below_max { value < max } else { value <= max };
+        // `-0` is zero; NaN is in no range.
+        (low && high).then_some(value + 0.0)
+    }
+}
+
+impl Key {
+    /// Reads `text` into the key's field; false where it isn't one of the key's values.
+    pub(super) fn set(&self, to: &mut Hyperparameters, text: &str) -> bool {
+        fn put<T>(field: &mut T, value: Option<T>) -> bool {
+            let fits = value.is_some();
+            if let Some(value) = value {
+                *field = value;
+            }
+            fits
+        }
+        match &self.field {
+            Field::Integer(at) => put(at(to), self.range.integer(text)),
+            Field::OptionalInteger(at) => put(at(to), self.range.integer(text).map(Some)),
+            Field::Number(at) => put(at(to), self.range.number(text)),
+            Field::Flag(at) => put(at(to), text.parse().ok()),
+            Field::Schedule(at) => put(at(to), Schedule::from_name(text)),
+            Field::Trainable(at) => put(at(to), Trainable::from_name(text)),
+            Field::LongRecords(at) => put(at(to), LongRecords::from_name(text)),
+            Field::Recompute(at) => put(at(to), Recompute::from_name(text)),
+            Field::Locations(at) => put(at(to), locations(text)),
+        }
+    }
+
+    /// The field's value as text; None where it is unset.
+    pub(super) fn get(&self, from: &Hyperparameters) -> Option<String> {
+        // The accessors are `&mut`, so that the table names each field once.
+        let mut copy = from.clone();
+        match &self.field {
+            Field::Integer(at) => Some(at(&mut copy).to_string()),
+            Field::OptionalInteger(at) => at(&mut copy).map(|value| value.to_string()),
+            Field::Number(at) => Some(number_text(*at(&mut copy))),
+            Field::Flag(at) => Some(at(&mut copy).to_string()),
+            Field::Schedule(at) => Some(at(&mut copy).to_string()),
+            Field::Trainable(at) => Some(at(&mut copy).to_string()),
+            Field::LongRecords(at) => Some(at(&mut copy).to_string()),
+            Field::Recompute(at) => Some(at(&mut copy).to_string()),
+            Field::Locations(at) if at(&mut copy).is_empty() => Some("none".to_string()),
+            Field::Locations(at) => Some(at(&mut copy).join(",")),
+        }
+    }
+}
+
+/// The shortest text that reads back to the same bits: `1e-5`, `0.1`, `1`.
+fn number_text(value: f64) -> String {
+    let text = format!("{value:?}");
+    text.strip_suffix(".0").unwrap_or(&text).to_string()
+}
+
+/// A comma-separated list, `none` for the empty one; None where an item is empty.
+fn locations(text: &str) -> Option<Vec<String>> {
+    if text == "none" {
+        return Some(Vec::new());
+    }
+    let items: Vec<String> = text.split(',').map(|item| item.trim().to_string()).collect();
+    items.iter().all(|item| !item.is_empty() && item != "none").then_some(items)
+}
+
+const fn integers(min: u64, max: u64) -> Range {
+    Range::Integer { min, max }
+}
+
+const fn numbers(min: f64, max: f64) -> Range {
+    Range::Number { min, max, above_min: false, below_max: false }
+}
+
+const FLAG: Range = Range::Choice(&["true", "false"]);
+/// Zero up to, but without, one.
+const MOMENT_DECAY: Range = Range::Number { min: 0.0, max: 1.0, above_min: false, below_max: true };
+
+/// Every hyperparameter, in the order in which help and documents list them.
+pub fn table() -> &'static [Key] {
+    TABLE
+}
+
+const fn key(
+    name: &'static str,
+    range: Range,
+    default: DefaultValue,
+    shapes_result: bool,
+    field: Field,
+    doc: &'static str,
+) -> Key {
+    Key { name, range, default, doc, shapes_result, field }
+}
+
+use DefaultValue::{Always, ByType, Unset};
+
+#[rustfmt::skip] // one key a line pair
+const TABLE: &[Key] = &[
+    key("epochCount", integers(1, 10), Always("5"), true, Field::Integer(|h| &mut h.epoch_count),
+        "passes over the training data"),
+    key("batchSize", integers(1, 64), Always("1"), true, Field::Integer(|h| &mut h.batch_size),
+        "records (raw text: rows of `maxSequenceLength` tokens) per optimizer step"),
+    key("learningRate", numbers(0.0, 1.0), Always("1e-5"), true, Field::Number(|h| &mut h.learning_rate),
+        "highest learning rate"),
+    key("learningRateWarmupSteps", integers(0, 250), Always("5"), true, Field::Integer(|h| &mut h.learning_rate_warmup_steps),
+        "optimizer steps over which the learning rate rises in a line to its highest"),
+    key("schedule", Range::Choice(Schedule::NAMES), Always("linear"), true, Field::Schedule(|h| &mut h.schedule),
+        "course of the learning rate after the warm-up: to zero at the end in a line or half a cosine, or constant"),
+    key("trainable", Range::Choice(Trainable::NAMES), ByType { fine_tuning: "head", continued_pre_training: "all" }, true,
+        Field::Trainable(|h| &mut h.trainable),
+        "which weights are trained: the output projection alone, or all"),
+    key("maxSequenceLength", integers(8, 131_072), Unset("the base model's context"), true,
+        Field::OptionalInteger(|h| &mut h.max_sequence_length),
+        "most tokens of a record, or of a row of raw text"),
+    key("microBatchTokens", integers(1, u64::MAX), Unset("chosen by the plan from the memory there is"), true,
+        Field::OptionalInteger(|h| &mut h.micro_batch_tokens),
+        "most tokens of one forward and backward pass; the loss doesn't depend on it"),
+    key("maxSteps", integers(1, u64::MAX), Unset("all epochs"), true, Field::OptionalInteger(|h| &mut h.max_steps),
+        "optimizer steps after which the run ends, even within an epoch"),
+    key("seed", integers(0, u64::MAX), Always("0"), true, Field::Integer(|h| &mut h.seed),
+        "seed of the order of records and of what is held out"),
+    key("shuffle", FLAG, Always("true"), true, Field::Flag(|h| &mut h.shuffle),
+        "whether each epoch has an order of its own; otherwise the order of the file"),
+    key("weightDecay", numbers(0.0, 1.0), Always("0"), true, Field::Number(|h| &mut h.weight_decay),
+        "AdamW's decoupled weight decay"),
+    key("clipNorm", numbers(0.0, 1e6), Always("1"), true, Field::Number(|h| &mut h.clip_norm),
+        "largest gradient norm, a longer gradient is scaled down to it; `0` turns clipping off"),
+    key("adamBeta1", MOMENT_DECAY, Always("0.9"), true, Field::Number(|h| &mut h.adam_beta1),
+        "AdamW's decay of the first moment"),
+    key("adamBeta2", MOMENT_DECAY, Always("0.999"), true, Field::Number(|h| &mut h.adam_beta2),
+        "AdamW's decay of the second moment"),
+    key("adamEpsilon", Range::Number { min: 0.0, max: 1.0, above_min: true, below_max: false }, Always("1e-8"), true,
+        Field::Number(|h| &mut h.adam_epsilon),
+        "AdamW's epsilon"),
+    key("longRecords", Range::Choice(LongRecords::NAMES), Always("error"), true, Field::LongRecords(|h| &mut h.long_records),
+        "what happens to a record longer than `maxSequenceLength`: stop, leave it out, or shorten its prompt at the front"),
+    key("allowEmptyCompletions", integers(0, u64::MAX), Always("0"), true, Field::Integer(|h| &mut h.allow_empty_completions),
+        "how many records may have an empty completion before the job is refused"),
+    key("checkpointSteps", integers(1, u64::MAX), Unset("at each epoch's end"), false,
+        Field::OptionalInteger(|h| &mut h.checkpoint_steps),
+        "optimizer steps between checkpoints; there is always one at the end"),
+    key("keepCheckpoints", integers(1, 100), Always("2"), false, Field::Integer(|h| &mut h.keep_checkpoints),
+        "how many of the latest checkpoints are kept"),
+    key("evalPercentage", numbers(0.0, 50.0), Always("0"), true, Field::Number(|h| &mut h.eval_percentage),
+        "percentage of the training records held out for validation, drawn by `seed`"),
+    key("evaluationData", Range::Locations, Unset("no task items"), false, Field::Locations(|h| &mut h.evaluation_data),
+        "items on which the tuned model is compared with the base model"),
+    key("generalData", Range::Locations,
+        Always("s3://outcrop-examples/general/items.jsonl,s3://outcrop-examples/general/prose.txt"), false,
+        Field::Locations(|h| &mut h.general_data),
+        "general items and texts on which forgetting is measured; `none` turns it off"),
+    key("recompute", Range::Choice(Recompute::NAMES), Always("auto"), false, Field::Recompute(|h| &mut h.recompute),
+        "whether blocks are computed again in the backward pass to save memory"),
+];

@@ -1,0 +1,38 @@
+//! What a customization job is on disk and on the wire: Bedrock's request, the hyperparameters, the plan, the events of
+//! a run, the job's folder, and the record of the custom model it makes. Plain data and files: nothing here knows
+//! tensors, devices or HTTP.
+
+pub mod atomic;
+pub mod content_hash;
+pub mod event;
+pub mod event_log;
+pub mod float;
+pub mod folder;
+pub mod home;
+pub mod hyperparameters;
+pub mod location;
+pub mod metrics_csv;
+pub mod model_record;
+pub mod model_store;
+pub mod names;
+pub mod plan;
+pub mod request;
+pub mod status;
+pub mod string_map;
+pub mod timestamp;
+
+mod json_tree;
+mod wording;
+
+pub use event::{Event, Record};
+pub use event_log::{EventLog, read_events};
+pub use folder::JobFolder;
+pub use home::Home;
+pub use hyperparameters::Hyperparameters;
+pub use location::Locations;
+pub use model_record::ModelRecord;
+pub use model_store::ModelStore;
+pub use plan::Plan;
+pub use request::{CustomizationType, Request};
+pub use status::JobStatus;
+pub use string_map::StringMap;
