@@ -1,0 +1,40 @@
+//! From the user's files to packed batches: formats, checks, tokens and targets, shards, order, steps.
+//!
+//! record -> checks -> (tokens, targets) -> shard -> order -> batch. Everything here is plain vectors and mapped files;
+//! tensors, devices and the loss live in other crates. What reads next: [`Sources`] finds the files, [`prepare()`] checks and
+//! tokenises all of them into a [`Shard`], [`Steps`] says which units an optimizer step holds, [`micro_batches`] lays them out.
+
+mod batch;
+mod builder;
+mod error;
+mod example;
+mod options;
+mod order;
+mod prepare;
+mod reader;
+mod record;
+mod shard;
+mod source;
+mod split;
+mod steps;
+mod summary;
+mod tokenizer;
+mod writer;
+
+#[cfg(test)]
+mod fixtures;
+
+pub use batch::Batch;
+pub use error::{DataError, MAX_LISTED, Problem, Problems};
+pub use example::{
+    Cut, Example, Pair, PairError, completion_text, cut, encode_document, encode_pair, encode_prompt, prompt_text,
+};
+pub use options::{LongRecords, PrepareOptions};
+pub use order::Order;
+pub use prepare::{CODE_VERSION, Prepared, cache_key, prepare};
+pub use shard::{Document, Shard};
+pub use source::{FormatHint, SourceFile, SourceKind, Sources};
+pub use split::{exact_overlap, held_out};
+pub use steps::{StepBatches, Steps, micro_batches, step_targets};
+pub use summary::{LengthPercentiles, Summary};
+pub use tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
