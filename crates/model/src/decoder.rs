@@ -1,0 +1,211 @@
+//! The decoder: embedding, blocks, final norm, head; forward without a graph, and loss with its gradients.
+//!
+//! T tokens of a packed row, C channels, N targets, V vocabulary.
+
+use crate::block::{Block, Context, Saved, Weight};
+use crate::row::Row;
+use crate::spec::Spec;
+use crate::weights::Weights;
+use crate::{ModelError, Result};
+use candle_core::{Device, Tensor};
+use outcrop_kernels::attention::Heads;
+use outcrop_kernels::{Gradients, embedding, head_loss, linear, rms_norm, rope, rows};
+
+/// What the forward pass of a training step keeps of each block that trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recompute {
+    /// Everything the backward pass reads.
+    Nothing,
+    /// The block's input alone; its forward pass runs again. Same bits on the CPU.
+    Block,
+}
+
+/// A decoder with its weights on one device. Cloning shares the weights.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    spec: Spec,
+    pub(crate) embedding: Weight,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) final_norm: Weight,
+    pub(crate) head: Weight,
+    tables: rope::Tables,
+    device: Device,
+}
+
+impl Decoder {
+    /// Builds the decoder of `spec` from its weights. Errors: a tensor missing or misshapen.
+    pub fn new(spec: Spec, weights: &Weights, device: &Device) -> Result<Self> {
+        weights.check(&spec)?;
+        let weight = |name: &str| Ok::<_, ModelError>(Weight { name: name.into(), tensor: weights.get(name)?.clone() });
+        let frequencies = spec.rope.inverse_frequencies(spec.head_dim);
+        Ok(Self {
+            embedding: weight(spec.names.embedding)?,
+            blocks: (0..spec.num_hidden_layers).map(|i| Block::new(&spec, i, weights)).collect::<Result<_>>()?,
+            final_norm: weight(spec.names.final_norm)?,
+            head: weight(spec.head_name())?,
+            tables: rope::Tables::new(&frequencies, 1.0, spec.max_position_embeddings, device)?,
+            device: device.clone(),
+            spec,
+        })
+    }
+
+    /// Sizes and names.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Every weight with its name, in the order of the forward pass; a tied head is the embedding, once.
+    pub fn weights(&self) -> Vec<(&str, &Tensor)> {
+        let mut weights = vec![&self.embedding];
+        weights.extend(self.blocks.iter().flat_map(|block| block.weights()));
+        weights.push(&self.final_norm);
+        if !self.spec.tie_word_embeddings {
+            weights.push(&self.head);
+        }
+        weights.into_iter().map(|weight| (weight.name.as_str(), &weight.tensor)).collect()
+    }
+
+    /// Gives the head weights of its own, a copy of the embedding, so that it can be trained alone (R28).
+    pub fn untie_head(&mut self) -> Result<()> {
+        if self.spec.tie_word_embeddings {
+            self.spec.tie_word_embeddings = false;
+            // `copy` would share the buffer on Metal
+            self.head = Weight { name: self.spec.names.head.into(), tensor: self.embedding.tensor.force_contiguous()? };
+        }
+        Ok(())
+    }
+
+    /// Hidden states behind the final norm at `positions`, without a graph: what the head reads.
+    /// Shapes: positions N -> (N, C). Nothing is kept below.
+    pub fn trunk(&self, row: &Row, positions: &[u32]) -> Result<Tensor> {
+        let mut x = embedding::forward(&row.tokens, &self.embedding.tensor)?;
+        for block in &self.blocks {
+            x = block.forward(&x, &self.context(row))?.0;
+        }
+        Ok(rms_norm::forward(&rows::gather(&x, positions)?, &self.final_norm.tensor, self.spec.norm_eps)?.0)
+    }
+
+    /// Logits at every position. Shapes: (T, V). For tests and single prompts: training never makes them.
+    pub fn logits(&self, row: &Row) -> Result<Tensor> {
+        let all: Vec<u32> = (0..row.len() as u32).collect();
+        Ok(linear::forward(&self.trunk(row, &all)?, &self.head.tensor)?)
+    }
+
+    /// Negative log-likelihood, in nats, of the token behind each of `targets`. No logits of the whole row exist.
+    /// Errors: a target that is the last token of its document.
+    pub fn nll(&self, row: &Row, targets: &[u32]) -> Result<Vec<f32>> {
+        row.check_targets(targets)?;
+        let h = self.trunk(row, targets)?;
+        Ok(head_loss::nll(&h, &self.head.tensor, &row.next_tokens(targets))?)
+    }
+
+    /// NLL of each target, and the gradients of `scale * sum(nll)` added to every weight that `gradients` holds.
+    ///
+    /// `scale` is 1 / (targets of the whole optimizer step), so that neither the split into micro-batches nor the
+    /// packing changes the result (R1). Blocks below the lowest one that trains keep nothing.
+    /// Errors: a target that is the last token of its document.
+    pub fn loss_backward(
+        &self,
+        row: &Row,
+        targets: &[u32],
+        scale: f32,
+        recompute: Recompute,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<f32>> {
+        row.check_targets(targets)?;
+        let context = self.context(row);
+        let boundary = self.boundary(gradients);
+        let mut x = embedding::forward(&row.tokens, &self.embedding.tensor)?;
+        let mut kept = Vec::new();
+        for (index, block) in self.blocks.iter().enumerate() {
+            let (y, saved) = block.forward(&x, &context)?;
+            if index >= boundary {
+                kept.push(match recompute {
+                    Recompute::Nothing => Kept::Values(saved),
+                    Recompute::Block => Kept::Input(x),
+                });
+            }
+            x = y;
+        }
+        let x = rows::gather(&x, targets)?; // (N, C)
+        let (normed, rstd) = rms_norm::forward(&x, &self.final_norm.tensor, self.spec.norm_eps)?;
+        let below = boundary < self.blocks.len()
+            || gradients.get(&self.final_norm.name).is_some()
+            || (!self.spec.tie_word_embeddings && gradients.get(&self.embedding.name).is_some());
+        let next = row.next_tokens(targets);
+        let gradient = gradients.get_mut(&self.head.name);
+        let loss = head_loss::forward_backward(&normed, &self.head.tensor, &next, scale, below, gradient)?;
+        let Some(dnormed) = loss.dh else { return Ok(loss.nll) };
+
+        let gradient = gradients.get_mut(&self.final_norm.name);
+        let norm = &self.final_norm.tensor;
+        let dx = rms_norm::backward(&dnormed, &x, norm, &rstd, self.spec.norm_eps, gradient)?;
+        let mut dx = rows::scatter(&dx, targets, row.len())?; // (T, C)
+        for block in self.blocks[boundary..].iter().rev() {
+            let saved = match kept.pop() {
+                Some(Kept::Values(saved)) => saved,
+                Some(Kept::Input(x)) => block.forward(&x, &context)?.1,
+                None => return Err(ModelError::Unsupported("decoder: a block has no saved values".into())),
+            };
+            dx = block.backward(&dx, saved, &context, gradients)?;
+        }
+        if let Some(gradient) = gradients.get_mut(&self.embedding.name) {
+            embedding::backward(&dx, &row.tokens, gradient)?;
+        }
+        Ok(loss.nll)
+    }
+
+    /// The lowest block that has to run backwards: the first that trains, or 0 where the embedding does.
+    fn boundary(&self, gradients: &Gradients) -> usize {
+        if gradients.get(&self.embedding.name).is_some() {
+            return 0;
+        }
+        self.blocks.iter().position(|block| block.trains(gradients)).unwrap_or(self.blocks.len())
+    }
+
+    pub(crate) fn context<'a>(&'a self, row: &'a Row) -> Context<'a> {
+        let spec = &self.spec;
+        let heads = Heads {
+            query: spec.num_attention_heads,
+            key_value: spec.num_key_value_heads,
+            dim: spec.head_dim,
+            scale: (spec.head_dim as f64).sqrt().recip() as f32,
+        };
+        Context { row, tables: &self.tables, heads, eps: spec.norm_eps }
+    }
+}
+
+enum Kept {
+    Values(Saved),
+    Input(Tensor),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+    use std::path::Path;
+
+    #[test]
+    fn blocks_below_the_lowest_that_trains_run_without_keeping_anything() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/llama");
+        let mut decoder = crate::Base::open(&folder).unwrap().load(DType::F32, &Device::Cpu).unwrap();
+        let boundary = |decoder: &Decoder, trains: &[&str]| {
+            let weights = decoder.weights().into_iter().filter(|(name, _)| trains.contains(name));
+            decoder.boundary(&Gradients::for_weights(weights).unwrap())
+        };
+        assert_eq!(boundary(&decoder, &["model.embed_tokens.weight"]), 0, "a tied head is the embedding");
+        decoder.untie_head().unwrap();
+        assert_eq!(boundary(&decoder, &[]), 3);
+        assert_eq!(boundary(&decoder, &["lm_head.weight", "model.norm.weight"]), 3);
+        assert_eq!(boundary(&decoder, &["lm_head.weight", "model.layers.2.mlp.down_proj.weight"]), 2);
+        let two = ["model.layers.2.mlp.up_proj.weight", "model.layers.1.input_layernorm.weight"];
+        assert_eq!(boundary(&decoder, &two), 1);
+        assert_eq!(boundary(&decoder, &["model.embed_tokens.weight"]), 0);
+    }
+}

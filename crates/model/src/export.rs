@@ -1,0 +1,148 @@
+//! A model as a Hugging Face folder that `transformers` and everything behind it loads, checked by reading it back.
+
+use crate::base::{Base, COMPANIONS};
+use crate::decoder::Decoder;
+use crate::files::safetensors;
+use crate::row::Row;
+use crate::{ModelError, Result};
+use candle_core::{DType, Device, IndexOp, Tensor};
+use serde_json::json;
+use std::path::Path;
+
+/// What reading an export back showed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoundTrip {
+    /// Largest absolute difference of a logit between the model in memory and the exported files.
+    pub largest_difference: f32,
+    /// Prompts on which logits, greedy choice and NLL were compared.
+    pub prompts: usize,
+    /// Prompts behind which the greedy choice is the same: all of them where the files hold the weights exactly; a
+    /// rounded weight may turn a near tie.
+    pub same_choice: usize,
+}
+
+/// Largest relative change of a prompt's NLL that an export may show: none where f32 weights on the CPU are read back
+/// on the CPU; another device sums in another order; 16 bits round every weight.
+fn tolerance(decoder: &Decoder, dtype: DType) -> f32 {
+    match (dtype, decoder.device().is_cpu() && decoder.embedding.tensor.dtype() == DType::F32) {
+        (DType::F32, true) => 0.0,
+        (DType::F32, false) => 0.005,
+        _ => 0.02,
+    }
+}
+
+/// Writes `decoder`, trained on `base`, to `folder` with weights as `dtype`, then loads the folder and compares
+/// (R30, R31). Tokenizer files are copied byte for byte (R29); a GGUF base's tokenizer is written as tokenizer.json.
+/// Errors: the folder exists, can't be written, or gives other results than the model in memory, or there is no prompt
+/// to tell by.
+pub fn write(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType, prompts: &[Vec<u32>]) -> Result<RoundTrip> {
+    if folder.exists() {
+        return Err(ModelError::invalid(folder, "exists already; choose another folder"));
+    }
+    if prompts.is_empty() {
+        return Err(ModelError::invalid(folder, "can't be checked without a prompt; give one of two tokens or more"));
+    }
+    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(parent)?;
+    let temporary = tempfile::Builder::new().prefix(".outcrop-export-").tempdir_in(parent);
+    let temporary = temporary.map_err(|e| ModelError::invalid(parent, format!("can't be written: {e}")))?;
+    write_files(decoder, base, temporary.path(), dtype)?;
+    let result = compare(decoder, &Base::open(temporary.path())?, folder, dtype, prompts)?;
+    fs_err::rename(temporary.path(), folder)?;
+    let _ = temporary.keep(); // it is the result now, nothing to delete
+    Ok(result)
+}
+
+fn write_files(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType) -> Result<()> {
+    let mut tensors = Vec::new();
+    for (name, tensor) in decoder.weights() {
+        tensors.push((name.to_string(), tensor.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?));
+    }
+    safetensors::write(&folder.join("model.safetensors"), &tensors, None)?;
+    let mut config = base.config().clone();
+    config["tie_word_embeddings"] = json!(decoder.spec().tie_word_embeddings);
+    if let Some(fields) = config.as_object_mut() {
+        fields.remove("torch_dtype"); // the name of `dtype` before transformers 5
+        fields.insert("dtype".into(), json!(dtype_name(dtype)));
+    }
+    let text = serde_json::to_string_pretty(&config).map_err(|e| ModelError::invalid(folder, e.to_string()))?;
+    fs_err::write(folder.join("config.json"), text + "\n")?;
+    write_tokenizer(base, folder)
+}
+
+/// Copies the tokenizer's files, or writes what the base lacks: a GGUF file has none, and a folder without a
+/// tokenizer_config.json would leave transformers' tokenizer without an end token (R30).
+fn write_tokenizer(base: &Base, folder: &Path) -> Result<()> {
+    if base.is_folder() {
+        for name in COMPANIONS {
+            if base.path().join(name).is_file() {
+                fs_err::copy(base.path().join(name), folder.join(name))?;
+            }
+        }
+    } else {
+        let file = folder.join("tokenizer.json");
+        base.tokenizer()?.save(&file, true).map_err(|e| ModelError::invalid(&file, e.to_string()))?;
+        if let Some(template) = base.gguf_chat_template() {
+            fs_err::write(folder.join("chat_template.jinja"), template)?;
+        }
+    }
+    let file = folder.join("tokenizer_config.json");
+    if file.is_file() || !folder.join("tokenizer.json").is_file() || base.spec().eos_token_ids.is_empty() {
+        return Ok(());
+    }
+    let tokenizer = base.tokenizer()?;
+    let end = tokenizer.id_to_token(base.end_token(&tokenizer)?);
+    let mut json = json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end});
+    if let Some(bos) = base.spec().bos_token_id.and_then(|id| tokenizer.id_to_token(id)) {
+        json["bos_token"] = json!(bos);
+    }
+    let text = serde_json::to_string_pretty(&json).map_err(|e| ModelError::invalid(folder, e.to_string()))?;
+    Ok(fs_err::write(file, text + "\n")?)
+}
+
+fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::BF16 => "bfloat16",
+        DType::F16 => "float16",
+        _ => "float32",
+    }
+}
+
+/// Logits and NLL of each prompt's own tokens and the greedy choice at its end, in memory and from the files.
+fn compare(decoder: &Decoder, exported: &Base, folder: &Path, dtype: DType, prompts: &[Vec<u32>]) -> Result<RoundTrip> {
+    let read_back = exported.load(DType::F32, &Device::Cpu)?;
+    let tolerance = tolerance(decoder, dtype);
+    let (mut largest, mut same_choice) = (0f32, 0);
+    for prompt in prompts {
+        let row = Row::single(prompt.clone())?;
+        let logits = |decoder: &Decoder| {
+            Ok::<_, ModelError>(decoder.logits(&row)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?)
+        };
+        let (ours, theirs) = (logits(decoder)?, logits(&read_back)?);
+        let difference = (&ours - &theirs)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        let choice = |logits: &Tensor| logits.i(prompt.len() - 1)?.argmax(0)?.to_scalar::<u32>();
+        let same = choice(&ours)? == choice(&theirs)?;
+        let (ours, theirs) = (prompt_nll(&ours, prompt)?, prompt_nll(&theirs, prompt)?);
+        let change = (ours - theirs).abs();
+        // a NaN on either side is a failure, too
+        if change.is_nan() || change > tolerance * ours.abs() || (tolerance == 0.0 && difference != 0.0) {
+            let message = format!(
+                "the exported files give NLL {theirs} on a prompt where the model gave {ours} (logits differ by \
+                 {difference}); not kept"
+            );
+            return Err(ModelError::invalid(folder, message));
+        }
+        largest = largest.max(difference);
+        same_choice += usize::from(same);
+    }
+    Ok(RoundTrip { largest_difference: largest, prompts: prompts.len(), same_choice })
+}
+
+fn prompt_nll(logits: &Tensor, prompt: &[u32]) -> Result<f32> {
+    let next = &prompt[1..]; // a row has one token at least
+    if next.is_empty() {
+        return Ok(0.0);
+    }
+    let rows = logits.narrow(0, 0, next.len())?;
+    Ok(outcrop_kernels::head_loss::reference::nll(&rows, next)?.sum_all()?.to_scalar()?)
+}

@@ -1,0 +1,133 @@
+//! Reading safetensors: a single `model.safetensors`, or shards named by `model.safetensors.index.json`.
+//! The mapping lives only while tensors are copied out of it, so that a base is in memory once.
+
+use crate::weights::Weights;
+use crate::{ModelError, Result};
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+use rayon::prelude::*;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+/// The weight files of a folder, sorted. Errors: neither a single file nor an index, or a shard that's missing.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let single = folder.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = folder.join("model.safetensors.index.json");
+    if !index.is_file() {
+        let bins = folder.join("pytorch_model.bin").is_file();
+        let hint =
+            if bins { "; pickle files (`pytorch_model.bin`) are not read, convert them to safetensors" } else { "" };
+        return Err(ModelError::invalid(
+            folder,
+            format!("has neither `model.safetensors` nor `model.safetensors.index.json`{hint}"),
+        ));
+    }
+    let text = fs_err::read_to_string(&index)?;
+    let json: Value =
+        serde_json::from_str(&text).map_err(|e| ModelError::invalid(&index, format!("is not valid JSON: {e}")))?;
+    let map = json.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| ModelError::invalid(&index, "has no `weight_map`"))?;
+    let names = map.iter().map(|(tensor, shard)| {
+        shard.as_str().ok_or_else(|| {
+            ModelError::invalid(&index, format!("gives `{tensor}` the shard `{shard}`, expected a file name"))
+        })
+    });
+    let names: BTreeSet<&str> = names.collect::<Result<_>>()?;
+    let mut files = Vec::new();
+    for name in names {
+        let file = folder.join(name);
+        if name.contains(['/', '\\']) || !file.is_file() {
+            return Err(ModelError::invalid(&index, format!("names shard `{name}`, which is not in the folder")));
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// Reads all tensors of these files to `device` as `dtype`. Errors: a file that isn't whole, a dtype that isn't a
+/// float, a tensor that two files have.
+pub(crate) fn read(files: &[PathBuf], dtype: DType, device: &Device) -> Result<Weights> {
+    let mut weights = Weights::default();
+    for file in files {
+        let map = map(file)?;
+        let tensors = SafeTensors::deserialize(&map)
+            .map_err(|e| ModelError::invalid(file, format!("is not a whole safetensors file: {e}")))?;
+        let names = tensors.names();
+        let loaded: Vec<(String, Tensor)> = names
+            .into_par_iter()
+            .map(|name| {
+                let view = tensors.tensor(name).map_err(|e| ModelError::invalid(file, e.to_string()))?;
+                let source = source_dtype(view.dtype()).ok_or_else(|| {
+                    ModelError::invalid(file, format!("`{name}` has dtype {:?}, which is not supported", view.dtype()))
+                })?;
+                let tensor = Tensor::from_raw_buffer(view.data(), source, view.shape(), &Device::Cpu)?;
+                Ok((name.to_string(), tensor.to_dtype(dtype)?.to_device(device)?))
+            })
+            .collect::<Result<_>>()?;
+        for (name, tensor) in loaded {
+            if weights.get(&name).is_ok() {
+                return Err(ModelError::invalid(file, format!("has `{name}`, which another shard has too")));
+            }
+            weights.insert(name, tensor);
+        }
+    }
+    Ok(weights)
+}
+
+/// The metadata in a file's header.
+pub(crate) fn metadata(path: &Path) -> Result<HashMap<String, String>> {
+    let map = map(path)?;
+    let (_, metadata) = SafeTensors::read_metadata(&map)
+        .map_err(|e| ModelError::invalid(path, format!("is not a whole safetensors file: {e}")))?;
+    Ok(metadata.metadata().clone().unwrap_or_default())
+}
+
+fn source_dtype(dtype: safetensors::Dtype) -> Option<DType> {
+    match dtype {
+        safetensors::Dtype::F32 => Some(DType::F32),
+        safetensors::Dtype::BF16 => Some(DType::BF16),
+        safetensors::Dtype::F16 => Some(DType::F16),
+        safetensors::Dtype::F64 => Some(DType::F64),
+        _ => None,
+    }
+}
+
+/// Maps a file for reading.
+#[allow(unsafe_code)]
+fn map(path: &Path) -> Result<Mmap> {
+    let file = fs_err::File::open(path)?;
+    // SAFETY: the mapping is read-only and dropped before the caller returns; a file that another process truncates
+    // meanwhile would fault, which a copy made beforehand would only move elsewhere.
+    unsafe { Mmap::map(file.file()) }.map_err(|e| ModelError::invalid(path, format!("can't be mapped: {e}")))
+}
+
+/// Writes tensors: to a temporary file, synced, then renamed. Without metadata the file gets what Hugging Face's loaders
+/// want. At most one entry: the header lists them in the order of a hash map, which would give equal tensors other bytes.
+pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)], metadata: Option<(&str, &str)>) -> Result<()> {
+    let (key, value) = metadata.unwrap_or(("format", "pt"));
+    let all = HashMap::from([(key.to_string(), value.to_string())]);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // an ordinary file, cut by the umask like any other, where temporary ones are private
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary =
+        builder.tempfile_in(folder).map_err(|e| ModelError::invalid(path, format!("can't be written: {e}")))?;
+    let permissions = temporary.as_file().metadata()?.permissions();
+    let temporary = temporary.into_temp_path();
+    let data = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    safetensors::serialize_to_file(data, Some(all), &temporary)
+        .map_err(|e| ModelError::invalid(path, format!("can't be written: {e}")))?;
+    // safetensors puts a file of its own, and a private one, in the temporary's place: this is the one to sync
+    fs_err::set_permissions(&temporary, permissions)?;
+    fs_err::OpenOptions::new().write(true).open(&temporary)?.sync_all()?;
+    temporary.persist(path).map_err(|e| ModelError::invalid(path, format!("can't be written: {}", e.error)))?;
+    #[cfg(unix)]
+    fs_err::File::open(folder)?.sync_all()?; // the rename itself
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Generation: the prompt in one pass, then a token at a time over cached keys and values.
+
+use crate::decoder::Decoder;
+use crate::row::Row;
+use crate::{ModelError, Result};
+use candle_core::{IndexOp, Tensor};
+use candle_transformers::generation::{LogitsProcessor, Sampling};
+use outcrop_kernels::{embedding, linear, rms_norm};
+
+/// How tokens are chosen and when to stop.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most new tokens.
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token; else softmax temperature.
+    pub temperature: f64,
+    /// Nucleus: the smallest set of tokens that holds this much probability. 1 takes all.
+    pub top_p: f64,
+    /// Seed of the choices.
+    pub seed: u64,
+    /// Tokens that end the text.
+    pub stop: Vec<u32>,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// A stop token came.
+    Stop,
+    /// `max_tokens` were made.
+    Length,
+    /// The context is full.
+    Context,
+    /// The callback said so.
+    Cancelled,
+}
+
+/// Generates after `prompt`, calling `on_token` with each new token (a stop token isn't passed on); false cancels.
+/// Errors: an empty prompt, one that fills the context, a temperature or `top_p` out of range.
+pub fn generate(
+    decoder: &Decoder,
+    prompt: &[u32],
+    options: &Options,
+    mut on_token: impl FnMut(u32) -> bool,
+) -> Result<Finish> {
+    let context = decoder.spec().max_position_embeddings;
+    if prompt.is_empty() {
+        return Err(ModelError::Unsupported("generate: the prompt is empty; one token at least is needed".into()));
+    }
+    if prompt.len() >= context {
+        return Err(ModelError::Unsupported(format!(
+            "generate: the prompt has {} tokens, which leaves no room in the context of {context}; shorten it",
+            prompt.len()
+        )));
+    }
+    let mut choice = LogitsProcessor::from_sampling(options.seed, sampling(options)?);
+    let (mut cache, mut logits) = Cache::prefill(decoder, prompt)?;
+    for made in 0..options.max_tokens {
+        let token = choice.sample(&logits)?;
+        if options.stop.contains(&token) {
+            return Ok(Finish::Stop);
+        }
+        if !on_token(token) {
+            return Ok(Finish::Cancelled);
+        }
+        if prompt.len() + made + 1 >= context {
+            return Ok(Finish::Context);
+        }
+        if made + 1 < options.max_tokens {
+            logits = cache.append(decoder, token)?; // behind the last token nobody reads logits
+        }
+    }
+    Ok(Finish::Length)
+}
+
+fn sampling(options: &Options) -> Result<Sampling> {
+    let Options { temperature, top_p: p, .. } = *options;
+    if !(temperature.is_finite() && temperature >= 0.0) {
+        let message = format!("generate: the temperature is `{temperature}`, expected 0 or a positive number");
+        return Err(ModelError::Unsupported(message));
+    }
+    if !(p > 0.0 && p <= 1.0) {
+        return Err(ModelError::Unsupported(format!("generate: top_p is `{p}`, expected more than 0 and at most 1")));
+    }
+    Ok(match (temperature == 0.0, p < 1.0) {
+        (true, _) => Sampling::ArgMax,
+        (false, true) => Sampling::TopP { p, temperature },
+        (false, false) => Sampling::All { temperature },
+    })
+}
+
+/// Keys and values of every block, of the tokens so far.
+struct Cache {
+    blocks: Vec<(Tensor, Tensor)>,
+    len: usize,
+}
+
+impl Cache {
+    /// Runs the prompt; returns the logits behind its last token.
+    fn prefill(decoder: &Decoder, prompt: &[u32]) -> Result<(Self, Tensor)> {
+        let row = Row::single(prompt.to_vec())?;
+        let mut x = embedding::forward(prompt, &decoder.embedding.tensor)?;
+        let mut blocks = Vec::with_capacity(decoder.blocks.len());
+        for block in &decoder.blocks {
+            let (y, saved) = block.forward(&x, &decoder.context(&row))?;
+            blocks.push((saved.k, saved.v));
+            x = y;
+        }
+        let last = x.narrow(0, prompt.len() - 1, 1)?;
+        Ok((Self { blocks, len: prompt.len() }, head_logits(decoder, &last)?))
+    }
+
+    /// Runs one more token; returns the logits behind it.
+    fn append(&mut self, decoder: &Decoder, token: u32) -> Result<Tensor> {
+        let mut row = Row::single(vec![token])?;
+        row.positions = vec![self.len as u32];
+        let context = decoder.context(&row);
+        let mut x = embedding::forward(&[token], &decoder.embedding.tensor)?;
+        for (block, (keys, values)) in decoder.blocks.iter().zip(&mut self.blocks) {
+            x = block.append(&x, keys, values, &context)?;
+        }
+        self.len += 1;
+        head_logits(decoder, &x)
+    }
+}
+
+/// Final norm and head of one token. Shapes: x (1, C) -> (V).
+fn head_logits(decoder: &Decoder, x: &Tensor) -> Result<Tensor> {
+    let (normed, _) = rms_norm::forward(x, &decoder.final_norm.tensor, decoder.spec().norm_eps)?;
+    Ok(linear::forward(&normed, &decoder.head.tensor)?.i(0)?)
+}

@@ -1,0 +1,32 @@
+//! One trainable decoder, its families, and its files.
+//!
+//! A reader finds the main job's way here: [`Base`] opens a Hugging Face folder or a GGUF file and loads a
+//! [`Decoder`]; [`Decoder::trunk`] runs frozen layers without a graph; [`Decoder::loss_backward`] gives the loss of a
+//! packed row and adds its gradients; [`delta`] keeps what a job changed; [`export`] writes a Hugging Face folder.
+//!
+//! Left out: data and tokens' targets (`outcrop-data`), the loop (`outcrop-trainer`), the ops (`outcrop-kernels`).
+
+pub mod base;
+mod block;
+mod decoder;
+pub mod delta;
+mod error;
+pub mod export;
+pub mod families;
+mod files;
+pub mod generate;
+pub mod hub;
+pub mod init;
+mod row;
+mod spec;
+mod weights;
+
+pub use base::Base;
+pub use decoder::{Decoder, Recompute};
+pub use error::ModelError;
+pub use row::Row;
+pub use spec::{Names, Rope, RopeScaling, Spec};
+pub use weights::Weights;
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, ModelError>;

@@ -1,0 +1,104 @@
+//! Generation: the cache against full forward passes, where it ends, and what the seed decides.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod common;
+
+use common::{fixture, load, message};
+use outcrop_model::generate::{Finish, Options, generate};
+use outcrop_model::{Decoder, Row};
+
+fn greedy(max_tokens: usize) -> Options {
+    Options { max_tokens, temperature: 0.0, top_p: 1.0, seed: 0, stop: vec![] }
+}
+
+fn run(decoder: &Decoder, prompt: &[u32], options: &Options) -> (Vec<u32>, Finish) {
+    let mut tokens = Vec::new();
+    let finish = generate(decoder, prompt, options, |token| {
+        tokens.push(token);
+        true
+    });
+    (tokens, finish.unwrap())
+}
+
+#[test]
+fn greedy_generation_with_the_cache_is_greedy_generation_without() {
+    for name in ["llama", "llama3-scaled"] {
+        let decoder = load(&fixture(name)).unwrap();
+        for (seed, length) in [(1, 1), (2, 2), (3, 17)] {
+            let prompt = common::numbers(length, 131, seed);
+            let mut row = prompt.clone();
+            for _ in 0..40 {
+                let logits = decoder.logits(&Row::single(row.clone()).unwrap()).unwrap();
+                let last = logits.get(row.len() - 1).unwrap();
+                row.push(last.argmax(0).unwrap().to_scalar().unwrap());
+            }
+            let (tokens, finish) = run(&decoder, &prompt, &greedy(40));
+            assert_eq!(tokens, row[length..], "{name}, prompt of {length}");
+            assert_eq!(finish, Finish::Length);
+        }
+    }
+}
+
+#[test]
+fn generation_ends_at_a_stop_token_the_length_the_context_or_a_cancel() {
+    let decoder = load(&fixture("llama")).unwrap();
+    let prompt = common::numbers(6, 131, 5);
+    let (free, finish) = run(&decoder, &prompt, &greedy(1000));
+    assert_eq!(finish, Finish::Context);
+    assert_eq!(prompt.len() + free.len(), 64, "the context holds 64 tokens");
+    assert_eq!(run(&decoder, &prompt, &greedy(0)), (vec![], Finish::Length));
+    assert_eq!(run(&decoder, &prompt, &greedy(1)), (free[..1].to_vec(), Finish::Length));
+
+    let stop = free[3];
+    let first = free.iter().position(|&token| token == stop).unwrap();
+    let options = Options { stop: vec![stop], ..greedy(1000) };
+    assert_eq!(
+        run(&decoder, &prompt, &options),
+        (free[..first].to_vec(), Finish::Stop),
+        "the stop token isn't passed on"
+    );
+
+    let mut seen = 0;
+    let finish = generate(&decoder, &prompt, &greedy(1000), |_| {
+        seen += 1;
+        seen < 3
+    });
+    assert_eq!((seen, finish.unwrap()), (3, Finish::Cancelled));
+}
+
+#[test]
+fn a_seed_repeats_its_sample_and_another_seed_gives_another() {
+    let decoder = load(&fixture("llama")).unwrap();
+    let prompt = common::numbers(4, 131, 7);
+    for top_p in [1.0, 0.9] {
+        let sample = |seed| run(&decoder, &prompt, &Options { temperature: 1.0, top_p, seed, ..greedy(30) }).0;
+        assert_eq!(sample(1), sample(1));
+        assert_ne!(sample(1), sample(2));
+    }
+    let narrow = Options { temperature: 1.0, top_p: 1e-6, ..greedy(30) };
+    assert_eq!(
+        run(&decoder, &prompt, &narrow),
+        run(&decoder, &prompt, &greedy(30)),
+        "a nucleus of one token is greedy"
+    );
+}
+
+#[test]
+fn prompts_and_options_that_make_no_sense_are_errors() {
+    let decoder = load(&fixture("llama")).unwrap();
+    let error = |prompt: &[u32], options: &Options| message(generate(&decoder, prompt, options, |_| true));
+    assert_eq!(error(&[], &greedy(1)), "generate: the prompt is empty; one token at least is needed");
+    let full = "generate: the prompt has 64 tokens, which leaves no room in the context of 64; shorten it";
+    assert_eq!(error(&[1; 64], &greedy(1)), full);
+    assert_eq!(run(&decoder, &[1; 63], &greedy(5)).1, Finish::Context);
+    for temperature in [-1.0, f64::NAN, f64::INFINITY] {
+        let options = Options { temperature, ..greedy(1) };
+        assert!(error(&[1], &options).contains("expected 0 or a positive number"));
+    }
+    for top_p in [0.0, -0.5, 1.1, f64::NAN] {
+        let options = Options { top_p, ..greedy(1) };
+        assert!(error(&[1], &options).contains("expected more than 0 and at most 1"));
+    }
+    let unknown = generate(&decoder, &[131], &greedy(1), |_| true).unwrap_err().to_string();
+    assert!(unknown.contains("token 131 but the table has 131 rows"), "{unknown}");
+}

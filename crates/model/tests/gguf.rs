@@ -1,0 +1,389 @@
+//! GGUF written here as llama.cpp's converter does, against the same model as a Hugging Face folder.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod common;
+
+use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{DType, Device, Tensor};
+use common::{Tensors, bits, config, load, message, numbers, random_tensors, write_json, write_tensors};
+use outcrop_model::{Base, Row, export};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const END: &str = "<|endoftext|>";
+const TEMPLATE: &str = "{% for m in messages %}{{ m.content }}{% endfor %}";
+
+/// Byte-level tokens: the end token, the 256 bytes, then what the merges make, and a word that no merge makes.
+fn tokens_and_merges() -> (Vec<String>, Vec<String>) {
+    let mut bytes: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+    bytes.sort_unstable();
+    let merges = ["H e", "l l", "He ll", "Hell o", "Ġ Hello", "1 2", "12 3", "123 4"].map(String::from);
+    let mut tokens = vec![END.to_string()];
+    tokens.extend(bytes.iter().map(char::to_string));
+    tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
+    tokens.push("xyz".into());
+    (tokens, merges.into())
+}
+
+fn vocabulary() -> usize {
+    tokens_and_merges().0.len()
+}
+
+fn metadata() -> BTreeMap<&'static str, Value> {
+    let (tokens, merges) = tokens_and_merges();
+    let types = (0..tokens.len()).map(|id| Value::I32(if id == 0 { 3 } else { 1 })).collect();
+    let texts = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
+    let text = |text: &str| Value::String(text.into());
+    BTreeMap::from([
+        ("general.architecture", text("llama")),
+        ("general.name", text("tiny")),
+        ("llama.block_count", Value::U32(2)),
+        ("llama.context_length", Value::U32(512)),
+        ("llama.embedding_length", Value::U32(64)),
+        ("llama.feed_forward_length", Value::U32(96)),
+        ("llama.attention.head_count", Value::U32(4)),
+        ("llama.attention.head_count_kv", Value::U32(2)),
+        ("llama.rope.freq_base", Value::F32(10_000.0)),
+        ("llama.rope.dimension_count", Value::U32(16)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("tokenizer.ggml.model", text("gpt2")),
+        ("tokenizer.ggml.pre", text("smollm")),
+        ("tokenizer.ggml.tokens", texts(tokens)),
+        ("tokenizer.ggml.token_type", Value::Array(types)),
+        ("tokenizer.ggml.merges", texts(merges)),
+        ("tokenizer.ggml.bos_token_id", Value::U32(0)),
+        ("tokenizer.ggml.eos_token_id", Value::U32(0)),
+        ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+        ("tokenizer.chat_template", text(TEMPLATE)),
+    ])
+}
+
+/// llama.cpp's `permute`: `w.reshape(heads, 2, rows / heads / 2, columns).swapaxes(1, 2)`.
+fn permute(w: &Tensor, heads: usize) -> Tensor {
+    let (rows, columns) = w.dims2().unwrap();
+    let split = w.reshape((heads, 2, rows / heads / 2, columns)).unwrap().transpose(1, 2).unwrap();
+    split.contiguous().unwrap().reshape((rows, columns)).unwrap()
+}
+
+fn gguf_name(name: &str) -> String {
+    let name = name.replace("model.layers.", "blk.").replace("model.embed_tokens", "token_embd");
+    let parts = [
+        ("model.norm", "output_norm"),
+        ("lm_head", "output"),
+        ("input_layernorm", "attn_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+    ];
+    parts.iter().fold(name, |name, (from, to)| name.replace(from, to))
+}
+
+/// A GGUF file of these tensors: matrices as `dtype`, norms as F32.
+fn write(path: &Path, metadata: &BTreeMap<&'static str, Value>, tensors: &Tensors, dtype: GgmlDType) {
+    let converted: Vec<(String, QTensor)> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let tensor = match name {
+                name if name.ends_with("q_proj.weight") => permute(tensor, 4),
+                name if name.ends_with("k_proj.weight") => permute(tensor, 2),
+                _ => tensor.clone(),
+            };
+            let dtype = if tensor.rank() == 2 { dtype } else { GgmlDType::F32 };
+            (gguf_name(name), QTensor::quantize(&tensor, dtype).unwrap())
+        })
+        .collect();
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let converted: Vec<(&str, &QTensor)> = converted.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    gguf_file::write(&mut fs_err::File::create(path).unwrap(), &metadata, &converted).unwrap();
+}
+
+struct Pair {
+    folder: TempDir,
+    tensors: Tensors,
+}
+
+impl Pair {
+    fn new(tied: bool, dtype: GgmlDType) -> Self {
+        let (folder, config) = (tempfile::tempdir().unwrap(), config(vocabulary(), 64, 96, 2, tied));
+        let tensors = random_tensors(&config, 5);
+        let pair = Self { folder, tensors };
+        write(&pair.gguf(), &metadata(), &pair.tensors, dtype);
+        fs_err::create_dir_all(pair.hugging_face()).unwrap();
+        write_json(&pair.hugging_face().join("config.json"), &config);
+        // blocks lie along a row, so that a permutation of rows and quantization don't meet
+        let rounded = pair.tensors.iter().map(|(name, tensor)| {
+            let dtype = if tensor.rank() == 2 { dtype } else { GgmlDType::F32 };
+            (name.clone(), QTensor::quantize(tensor, dtype).unwrap().dequantize(&Device::Cpu).unwrap())
+        });
+        write_tensors(&pair.hugging_face().join("model.safetensors"), &rounded.collect());
+        pair
+    }
+
+    fn gguf(&self) -> PathBuf {
+        self.folder.path().join("model.gguf")
+    }
+
+    fn hugging_face(&self) -> PathBuf {
+        self.folder.path().join("hf")
+    }
+
+    /// Opens and loads the file after a change to its metadata and tensors.
+    fn changed(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<&'static str, Value>, &mut Tensors),
+    ) -> Result<Base, outcrop_model::ModelError> {
+        let (mut metadata, mut tensors) = (metadata(), self.tensors.clone());
+        change(&mut metadata, &mut tensors);
+        let path = self.folder.path().join("changed.gguf");
+        write(&path, &metadata, &tensors, GgmlDType::F32);
+        let base = Base::open(&path)?;
+        base.load(DType::F32, &Device::Cpu)?;
+        Ok(base)
+    }
+}
+
+fn logits(path: &Path) -> Vec<u32> {
+    let row = Row::single(numbers(100, vocabulary() as u32, 9)).unwrap();
+    bits(&load(path).unwrap().logits(&row).unwrap())
+}
+
+#[test]
+fn gguf_and_folder_give_the_same_bits_tied_and_untied_in_f32_and_quantized() {
+    for tied in [true, false] {
+        for dtype in [GgmlDType::F32, GgmlDType::Q8_0, GgmlDType::Q4_0] {
+            let pair = Pair::new(tied, dtype);
+            let (gguf, hf) = (Base::open(&pair.gguf()).unwrap(), Base::open(&pair.hugging_face()).unwrap());
+            let mut spec = hf.spec().clone();
+            spec.bos_token_id = Some(0);
+            spec.eos_token_ids = vec![0];
+            assert_eq!(gguf.spec(), &spec);
+            assert_eq!(gguf.spec().tie_word_embeddings, tied);
+            let (ours, theirs) = (load(&pair.gguf()).unwrap(), load(&pair.hugging_face()).unwrap());
+            for ((name, a), (other, b)) in ours.weights().into_iter().zip(theirs.weights()) {
+                assert_eq!(name, other);
+                assert_eq!(bits(a), bits(b), "{name} as {dtype:?}");
+            }
+            assert_eq!(logits(&pair.gguf()), logits(&pair.hugging_face()), "{dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn the_hash_of_a_gguf_file_is_of_its_content_not_of_its_name() {
+    let pair = Pair::new(true, GgmlDType::Q8_0);
+    let hash = |path: &Path| Base::open(path).unwrap().hash().unwrap();
+    let other = pair.folder.path().join("other.gguf");
+    fs_err::copy(pair.gguf(), &other).unwrap();
+    assert_eq!(hash(&other), hash(&pair.gguf()));
+    let mut bytes = fs_err::read(&other).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs_err::write(&other, bytes).unwrap();
+    assert_ne!(hash(&other), hash(&pair.gguf()));
+}
+
+#[test]
+fn the_tokenizer_of_smollm_has_no_prefix_space_and_single_digits() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let base = Base::open(&pair.gguf()).unwrap();
+    let tokenizer = base.tokenizer().unwrap();
+    let encode = |text: &str| tokenizer.encode(text, true).unwrap().get_tokens().to_vec();
+    assert_eq!(encode("Hello"), ["Hello"]);
+    assert_eq!(encode(" Hello"), ["ĠHello"]);
+    assert_eq!(encode("1234"), ["1", "2", "3", "4"]);
+    assert_eq!(encode("xyz"), ["x", "y", "z"]);
+    assert_eq!(encode(&format!("Hello{END}")), ["Hello", END]);
+    let ids = tokenizer.encode(" Hello 12é", true).unwrap().get_ids().to_vec();
+    assert_eq!(tokenizer.decode(&ids, false).unwrap(), " Hello 12é");
+    assert_eq!(base.end_token(&tokenizer).unwrap(), 0);
+    assert_eq!(base.stop_tokens(&tokenizer).unwrap(), [0]);
+}
+
+#[test]
+fn the_tokenizer_of_llama_3_has_no_prefix_space_groups_of_three_digits_and_a_bos() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let encode = |text: &str, add_bos: Option<bool>| {
+        let base = pair.changed(|metadata, _| {
+            metadata.insert("tokenizer.ggml.pre", Value::String("llama-bpe".into()));
+            metadata.remove("tokenizer.ggml.add_bos_token");
+            if let Some(add_bos) = add_bos {
+                metadata.insert("tokenizer.ggml.add_bos_token", Value::Bool(add_bos));
+            }
+        });
+        base.unwrap().tokenizer().unwrap().encode(text, true).unwrap().get_tokens().to_vec()
+    };
+    assert_eq!(encode("Hello1234", Some(false)), ["Hello", "123", "4"]);
+    assert_eq!(encode("xyz", Some(false)), ["xyz"], "a word that is a token needs no merges");
+    assert_eq!(encode("Hello", Some(true)), [END, "Hello"]);
+    assert_eq!(encode("Hello", None), [END, "Hello"], "files without the key mean true");
+}
+
+#[test]
+fn a_tokenizer_that_would_be_guessed_is_refused() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let error = |key: &'static str, value: Option<&str>| {
+        let base = pair.changed(|metadata, _| {
+            metadata.remove(key);
+            metadata.extend(value.map(|value| (key, Value::String(value.into()))));
+        });
+        message(base.unwrap().tokenizer())
+    };
+    for (key, value, expected) in [
+        ("tokenizer.ggml.pre", Some("viking"), "its pre-tokenizer `viking` is not supported"),
+        ("tokenizer.ggml.pre", Some("default"), "its pre-tokenizer `default` is not supported"),
+        ("tokenizer.ggml.pre", None, "it names no pre-tokenizer (`tokenizer.ggml.pre`)"),
+        ("tokenizer.ggml.model", Some("llama"), "unsupported tokenizer model `llama`"),
+        ("tokenizer.ggml.tokens", None, "missing GGUF metadata key `tokenizer.ggml.tokens`"),
+    ] {
+        let message = error(key, value);
+        let expected = format!("its tokenizer can't be rebuilt: {expected}; use the safetensors files");
+        assert!(message.ends_with(&expected), "{message}");
+    }
+}
+
+#[test]
+fn what_would_change_the_result_is_refused_by_name() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let text = |text: &str| Value::String(text.into());
+    for (key, value, expected) in [
+        (
+            "general.architecture",
+            Some(text("qwen2")),
+            "has architecture `qwen2`, which is not supported as GGUF; supported is `llama`",
+        ),
+        ("general.architecture", None, "has architecture ``, which is not supported as GGUF; supported is `llama`"),
+        ("general.architecture", Some(Value::U32(1)), "its metadata `general.architecture` is not a text"),
+        (
+            "llama.rope.scaling.type",
+            Some(text("yarn")),
+            "has rotary scaling `yarn`, which is not supported; supported are `none`, `linear`",
+        ),
+        (
+            "llama.rope.dimension_count",
+            Some(Value::U32(8)),
+            "rotates 8 of 16 channels of a head, which is not supported (only all are)",
+        ),
+        (
+            "llama.attention.head_count_kv",
+            Some(Value::Array(vec![Value::U32(2); 2])),
+            "its metadata `llama.attention.head_count_kv` is not a whole number from 0",
+        ),
+        ("llama.block_count", None, "lacks the metadata `llama.block_count`"),
+        ("llama.block_count", Some(Value::I32(-1)), "its metadata `llama.block_count` is not a whole number from 0"),
+        ("llama.attention.layer_norm_rms_epsilon", None, "lacks the metadata `llama.attention.layer_norm_rms_epsilon`"),
+        ("llama.rope.freq_base", Some(text("1e4")), "its metadata `llama.rope.freq_base` is not a number"),
+        ("llama.attention.head_count", Some(Value::U32(0)), "its metadata `llama.attention.head_count` is 0"),
+        ("general.alignment", Some(Value::U32(0)), "is not a readable GGUF file: its `general.alignment` is 0"),
+    ] {
+        let result = pair.changed(|metadata, _| {
+            metadata.remove(key);
+            metadata.extend(value.map(|value| (key, value)));
+        });
+        let message = message(result);
+        assert!(message.contains("changed.gguf: ") && message.ends_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn linear_scaling_is_read_in_both_of_its_forms() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let rope = |entries: &[(&'static str, Value)]| {
+        pair.changed(|metadata, _| metadata.extend(entries.iter().cloned())).unwrap().spec().rope.scaling
+    };
+    let linear = outcrop_model::RopeScaling::Linear { factor: 4.0 };
+    let kind = |kind: &str| ("llama.rope.scaling.type", Value::String(kind.into()));
+    assert_eq!(rope(&[kind("linear"), ("llama.rope.scaling.factor", Value::F32(4.0))]), linear);
+    assert_eq!(rope(&[("llama.rope.scale_linear", Value::F32(4.0))]), linear);
+    assert_eq!(
+        rope(&[kind("none"), ("llama.rope.scaling.factor", Value::F32(4.0))]),
+        outcrop_model::RopeScaling::Default
+    );
+    assert_eq!(rope(&[]), outcrop_model::RopeScaling::Default);
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused_by_name() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let key = "model.layers.1.self_attn.k_proj.weight";
+    for (name, tensor, expected) in [
+        (
+            "rope_freqs.weight",
+            Some(zeros(&[8])),
+            "carries `rope_freqs.weight` (Llama 3 rotary scaling), which is not read from GGUF yet; use the safetensors files",
+        ),
+        (
+            "blk.0.ffn_gate_inp.weight",
+            Some(zeros(&[8, 64])),
+            "`blk.0.ffn_gate_inp.weight` is not a tensor of a llama model",
+        ),
+        ("blk.x.attn_q.weight", Some(zeros(&[8, 64])), "`blk.x.attn_q.weight` is not a tensor of a llama model"),
+        (
+            "blk.7.ffn_norm.weight",
+            Some(zeros(&[64])),
+            "`model.layers.7.post_attention_layernorm.weight` is not a tensor of this llama model",
+        ),
+        (
+            "model.layers.1.mlp.up_proj.weight",
+            Some(zeros(&[64, 96])),
+            "`model.layers.1.mlp.up_proj.weight` has shape [64, 96], config.json needs [96, 64]",
+        ),
+        ("model.norm.weight", None, "`model.norm.weight` is missing"),
+        ("model.embed_tokens.weight", None, "has no tensor `token_embd.weight` of two dimensions"),
+        ("model.embed_tokens.weight", Some(zeros(&[64])), "has no tensor `token_embd.weight` of two dimensions"),
+    ] {
+        let message = message(pair.changed(|_, tensors| {
+            tensors.remove(name);
+            tensors.extend(tensor.map(|tensor| (name.to_string(), tensor)));
+        }));
+        assert!(message.ends_with(expected), "{message}");
+    }
+    let misshapen = message(pair.changed(|_, tensors| {
+        tensors.insert(key.into(), zeros(&[36, 64]));
+    }));
+    assert!(misshapen.contains("`blk.1.attn_k.weight` can't be read: "), "{misshapen}");
+}
+
+#[test]
+fn a_file_that_is_cut_off_or_claims_too_much_is_an_error() {
+    let pair = Pair::new(true, GgmlDType::Q8_0);
+    let whole = fs_err::read(pair.gguf()).unwrap();
+    let path = pair.folder.path().join("cut.gguf");
+    for length in (0..whole.len()).step_by(whole.len() / 37).chain([whole.len() - 64]) {
+        fs_err::write(&path, &whole[..length]).unwrap();
+        assert!(message(load(&path)).contains("cut.gguf: "), "{length} bytes");
+    }
+    // behind a tensor's name come the number of its dimensions and the first of them: 2^62 where 64 stood
+    let name = b"output_norm.weight";
+    let at = whole.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4;
+    let mut large = whole.clone();
+    large[at..at + 8].copy_from_slice(&(1u64 << 62).to_le_bytes());
+    fs_err::write(&path, large).unwrap();
+    assert!(
+        message(load(&path)).contains("`output_norm.weight` has shape [4611686018427387904], more than the file's")
+    );
+}
+
+#[test]
+fn r29_r30_an_export_of_a_gguf_base_carries_its_tokenizer_template_and_values() {
+    let pair = Pair::new(false, GgmlDType::Q8_0);
+    let (base, target) = (Base::open(&pair.gguf()).unwrap(), pair.folder.path().join("export"));
+    let decoder = load(&pair.gguf()).unwrap();
+    let result = export::write(&decoder, &base, &target, DType::F32, &[numbers(20, vocabulary() as u32, 1)]).unwrap();
+    assert_eq!((result.largest_difference, result.same_choice), (0.0, 1));
+    assert_eq!(logits(&target), logits(&pair.gguf()));
+    assert_eq!(fs_err::read_to_string(target.join("chat_template.jinja")).unwrap(), TEMPLATE);
+    let exported = Base::open(&target).unwrap();
+    let (ours, theirs) = (exported.tokenizer().unwrap(), base.tokenizer().unwrap());
+    assert_eq!(exported.end_token(&ours).unwrap(), 0);
+    for text in ["Hello Hello 1234 xyz", " é\n\n  12", END] {
+        assert_eq!(ours.encode(text, true).unwrap().get_ids(), theirs.encode(text, true).unwrap().get_ids(), "{text}");
+    }
+}
