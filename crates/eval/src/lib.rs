@@ -1,0 +1,34 @@
+//! Evaluation: suites of items, their scores by log-likelihood, and the paired comparison of a tuned model with its
+//! untouched base, whose verdict is the first line of every report (R32).
+//!
+//! [`suite::Suite`] -> [`score::score`] by a [`Scorer`], kept in a [`cache::ScoreCache`] -> [`comparison::compare`] ->
+//! [`report`]. Devices and generation are left out: a model comes in as a [`Scorer`], a decoder by [`DecoderScorer`].
+
+pub mod bootstrap;
+pub mod cache;
+#[cfg(test)]
+mod calibration_tests;
+pub mod comparison;
+mod decoder;
+mod error;
+mod exact;
+#[cfg(test)]
+mod fixtures;
+mod headline;
+mod layout;
+mod lines;
+pub mod measures;
+#[cfg(test)]
+mod pipeline_tests;
+pub mod report;
+pub mod score;
+pub mod statistics;
+pub mod suite;
+pub mod verdict;
+
+pub use cache::{Cached, ScoreCache, ScoreKey};
+pub use comparison::{CompareOptions, Comparison, Scored, SuiteComparison, compare};
+pub use decoder::DecoderScorer;
+pub use error::EvalError;
+pub use score::{Scorer, Scores, score};
+pub use suite::{Suite, SuiteKind};

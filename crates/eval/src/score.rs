@@ -1,0 +1,213 @@
+//! Scores: the negative log-likelihood of every item of a suite under one model, by the same tokens as training (R5).
+//! Rows are packed into batches without padding; the model returns NLLs only, so no logits are ever kept here (R17).
+//! What the scores mean is left to `comparison`.
+
+use serde::{Deserialize, Serialize};
+
+use outcrop_data::{Batch, Example, TextTokenizer};
+
+use crate::error::EvalError;
+use crate::exact;
+use crate::layout::layout;
+use crate::suite::{Items, Suite};
+
+/// Anything that gives the negative log-likelihood (nats) of each target of a packed row, in target order.
+pub trait Scorer {
+    /// One value for each of `batch.targets`. Errors: whatever stops the model, by [`EvalError::scorer`].
+    fn nll(&mut self, batch: &Batch) -> Result<Vec<f32>, EvalError>;
+}
+
+/// The scores of one model on one suite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// [`Suite::hash`] of the suite.
+    pub suite_hash: String,
+    /// Hash of the tokenizer that made the tokens.
+    pub tokenizer_hash: String,
+    /// Most tokens in a row.
+    pub context: usize,
+    /// In file order. For pairs and questions one an item; for text one a row of at most `context` tokens, so that a
+    /// document can have several.
+    pub items: Vec<ItemScore>,
+    /// Tokens of texts that begin a row and so have no prediction. They enter no sum.
+    pub lost_targets: u64,
+}
+
+impl Scores {
+    /// Sum of the NLLs over the sum of the targets, nats per token (R13): the same for every batching.
+    #[must_use]
+    pub fn nll_per_token(&self) -> f64 {
+        let nll: f64 = self.items.iter().map(|item| item.nll).sum();
+        nll / self.items.iter().map(|item| item.targets as f64).sum::<f64>()
+    }
+}
+
+/// The score of an item, or of a row of a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ItemScore {
+    /// Index of the item in the suite, which knows its place and its group.
+    pub item: usize,
+    /// Sum of the NLLs of the targets, nats: of the completion and its end token, of the right choice, or of the row.
+    #[serde(with = "exact")]
+    pub nll: f64,
+    /// Number of targets in `nll`; one or more.
+    pub targets: usize,
+    /// Bytes of text that the targets stand for: the text's, times the share of its tokens that are targets.
+    #[serde(with = "exact")]
+    pub bytes: f64,
+    /// What the model would answer, where an item has candidates.
+    pub answer: Option<Answer>,
+}
+
+/// The likeliest candidate of an item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Summed NLL of each label (with the end token) or choice (without).
+    #[serde(with = "exact::list")]
+    pub candidates: Vec<f64>,
+    /// Index of the smallest; of equals the first.
+    pub choice: usize,
+    /// Whether it is the right one.
+    pub right: bool,
+    /// Whether the candidate with the smallest NLL per character is the right one; `None` for labels.
+    pub right_per_character: Option<bool>,
+}
+
+/// Scores a suite. `context` is the most tokens a row may have; `max_batch_tokens` bounds a packed batch, and a longer
+/// row goes alone; `progress` hears how many of how many items are done.
+///
+/// Pairs are laid out as in training. Labels are scored as completions, with the end token. Choices follow the query by
+/// the same rule, without the end token, and count per choice and per character. Texts are cut into rows that don't
+/// overlap; the first token of a row has no prediction.
+/// Errors: an item that is longer than `context` or can't be split (R6), by file and line; a model that fails or gives
+/// something that is no NLL.
+pub fn score(
+    suite: &Suite,
+    tokenizer: &TextTokenizer,
+    context: usize,
+    scorer: &mut dyn Scorer,
+    max_batch_tokens: usize,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Scores, EvalError> {
+    if context < 2 {
+        let message = format!("a context of {context} tokens predicts nothing; use 2 or more");
+        return Err(EvalError::Suite { path: suite.path.clone(), message });
+    }
+    let mut packer = Packer { suite, max_batch_tokens, pending: Vec::new(), pending_tokens: 0, nll: Vec::new() };
+    let mut shapes = Vec::new();
+    let mut lost_targets = 0;
+    let total = suite.len();
+    for item in 0..total {
+        let layout = layout(suite, item, tokenizer, context)?;
+        lost_targets += layout.lost_targets;
+        for row in layout.rows {
+            shapes.push(RowShape { item, targets: row.example.target_tokens() as usize, bytes: row.bytes });
+            packer.push(item, row.example, scorer)?;
+        }
+        progress(item + 1, total);
+    }
+    packer.flush(scorer)?;
+    let items = assemble(suite, &shapes, &packer.nll);
+    if items.is_empty() {
+        let message = "no token has a prediction; give longer texts".into();
+        return Err(EvalError::Suite { path: suite.path.clone(), message });
+    }
+    let (suite_hash, tokenizer_hash) = (suite.hash.clone(), tokenizer.hash().to_owned());
+    Ok(Scores { suite_hash, tokenizer_hash, context, items, lost_targets })
+}
+
+/// What remains of a row once its tokens are gone.
+#[derive(Debug, Clone, Copy)]
+struct RowShape {
+    item: usize,
+    targets: usize,
+    bytes: f64,
+}
+
+/// Collects rows into batches and sums what the model gives for each row, in the order they came.
+struct Packer<'a> {
+    suite: &'a Suite,
+    max_batch_tokens: usize,
+    pending: Vec<(usize, Example)>,
+    pending_tokens: usize,
+    nll: Vec<f64>,
+}
+
+impl Packer<'_> {
+    fn push(&mut self, item: usize, row: Example, scorer: &mut dyn Scorer) -> Result<(), EvalError> {
+        if self.pending_tokens + row.tokens.len() > self.max_batch_tokens {
+            self.flush(scorer)?;
+        }
+        self.pending_tokens += row.tokens.len();
+        self.pending.push((item, row));
+        Ok(())
+    }
+
+    fn flush(&mut self, scorer: &mut dyn Scorer) -> Result<(), EvalError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let batch = Batch::from_examples(self.pending.iter().map(|(_, row)| row))?;
+        let values = scorer.nll(&batch)?;
+        if values.len() != batch.targets.len() {
+            let (given, wanted) = (values.len(), batch.targets.len());
+            return Err(EvalError::scorer(format!("it gave {given} values for {wanted} targets")));
+        }
+        let mut values = values.as_slice();
+        for (item, row) in self.pending.drain(..) {
+            let (own, rest) = values.split_at(row.target_tokens() as usize);
+            if let Some(value) = own.iter().find(|value| !value.is_finite()) {
+                let message = format!("the model gives a target the NLL {value}; its weights or its input are broken");
+                return Err(EvalError::Item { place: self.suite.place(item), message });
+            }
+            self.nll.push(own.iter().map(|&value| f64::from(value)).sum());
+            values = rest;
+        }
+        self.pending_tokens = 0;
+        Ok(())
+    }
+}
+
+/// One score an item with candidates, else one a row.
+fn assemble(suite: &Suite, shapes: &[RowShape], nll: &[f64]) -> Vec<ItemScore> {
+    let mut scores = Vec::new();
+    let mut at = 0;
+    while at < shapes.len() {
+        let item = shapes[at].item;
+        let candidates = match &suite.items {
+            Items::Pairs { items, labels: Some(labels) } => {
+                let gold = labels.iter().position(|label| *label == items[item].completion);
+                let gold = gold.expect("`layout` refuses a completion that is no label");
+                Some((labels.len(), gold, None))
+            }
+            Items::MultipleChoice(items) => {
+                Some((items[item].choices.len(), items[item].gold, Some(&items[item].choices)))
+            }
+            _ => None,
+        };
+        let (count, gold, choices) = candidates.unwrap_or((1, 0, None));
+        let sums = &nll[at..at + count];
+        let answer = candidates.map(|_| {
+            let choice = smallest(sums.iter().copied());
+            let right_per_character = choices.map(|choices| {
+                let lengths = choices.iter().map(|choice| choice.chars().count() as f64);
+                smallest(sums.iter().zip(lengths).map(|(sum, length)| sum / length)) == gold
+            });
+            Answer { candidates: sums.to_vec(), choice, right: choice == gold, right_per_character }
+        });
+        let RowShape { targets, bytes, .. } = shapes[at + gold];
+        scores.push(ItemScore { item, nll: sums[gold], targets, bytes, answer });
+        at += count;
+    }
+    scores
+}
+
+/// Index of the smallest value; of equals the first.
+fn smallest(values: impl Iterator<Item = f64>) -> usize {
+    let pairs = values.enumerate();
+    pairs.reduce(|best, next| if next.1 < best.1 { next } else { best }).map_or(0, |(index, _)| index)
+}
+
+#[cfg(test)]
+#[path = "score_tests.rs"]
+mod tests;

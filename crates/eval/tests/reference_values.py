@@ -1,0 +1,79 @@
+"""Reference values of crates/eval/src/statistics.rs, computed with scipy and numpy alone.
+
+Run `python3 reference_values.py` where scipy is installed; it prints the numbers that the Rust tests quote. The tests themselves
+need no Python. Formulas are written out where scipy has no function for them, with their source.
+"""
+
+import numpy as np
+from scipy import stats
+
+DIFFERENCES = np.array([0.12, -0.05, 0.30, 0.08, -0.11, 0.22, 0.04, 0.19, -0.02, 0.15, 0.07, 0.26])
+GROUPS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 4])
+BASE = np.array([12.0, 7.5, 30.2, 4.4, 18.1, 9.9, 22.3, 5.0, 14.7, 11.2])
+TUNED = np.array([10.9, 7.9, 26.0, 4.1, 17.0, 9.1, 20.8, 5.3, 12.9, 10.0])
+TOKENS = np.array([6, 4, 15, 2, 9, 5, 11, 3, 7, 6])
+
+
+def show(name, *values):
+    print(f"{name:34}", *(f"{value:.12g}" for value in values))
+
+
+def paired(differences):
+    """Mean, standard error, 95 % interval and two-sided p of a one-sample t test."""
+    test = stats.ttest_1samp(differences, 0.0)
+    low, high = test.confidence_interval(0.95)
+    return differences.mean(), stats.sem(differences), low, high, test.pvalue
+
+
+def paired_in_groups(differences, groups):
+    """CR1 sandwich of an intercept-only model (Liang and Zeger 1986), t with G - 1 degrees of freedom."""
+    n, mean = len(differences), differences.mean()
+    names = np.unique(groups)
+    sums = np.array([(differences[groups == name] - mean).sum() for name in names])
+    count = len(names)
+    error = np.sqrt(count / (count - 1) * (sums**2).sum()) / n
+    half = stats.t.ppf(0.975, count - 1) * error
+    return mean, error, mean - half, mean + half, 2 * stats.t.sf(abs(mean / error), count - 1)
+
+
+def bonett_price(fixed, broke, n):
+    """Adjusted Wald interval of a difference of paired proportions (Bonett and Price 2012)."""
+    p_fixed, p_broke = (fixed + 1) / (n + 2), (broke + 1) / (n + 2)
+    centre = p_fixed - p_broke
+    error = np.sqrt((p_fixed + p_broke - centre**2) / (n + 2))
+    half = stats.norm.ppf(0.975) * error
+    return centre, error, centre - half, centre + half
+
+
+def token_weighted_bootstrap(resamples):
+    """Percentile intervals of (sum tuned - sum base) / sum tokens and of sum tuned / sum base, items resampled in pairs."""
+    rng = np.random.default_rng(7)
+    picks = rng.integers(0, len(BASE), (resamples, len(BASE)))
+    base, tuned, tokens = BASE[picks].sum(1), TUNED[picks].sum(1), TOKENS[picks].sum(1)
+    return [*np.percentile((tuned - base) / tokens, [2.5, 97.5]), *np.percentile(tuned / base, [2.5, 97.5])]
+
+
+def holm(values):
+    """Holm 1979, step-down adjusted p values."""
+    order = np.argsort(values)
+    adjusted, running = np.empty(len(values)), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(values) - rank) * values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+show("paired", *paired(DIFFERENCES))
+show("paired in groups", *paired_in_groups(DIFFERENCES, GROUPS))
+for broke, fixed in [(0, 5), (5, 68), (14, 31), (3, 3), (120, 161)]:
+    show(f"mcnemar broke {broke} fixed {fixed}", stats.binomtest(min(broke, fixed), broke + fixed, 0.5).pvalue)
+show("bonett price 68/5/150", *bonett_price(68, 5, 150))
+show("bonett price 0/0/168", *bonett_price(0, 0, 168))
+for freedom in [1, 2, 4, 11, 29, 167, 5000]:
+    show(f"t quantile {freedom}", stats.t.ppf(0.975, freedom))
+show("token weighted", (TUNED.sum() - BASE.sum()) / TOKENS.sum(), TUNED.sum() / BASE.sum())
+show("bootstrap 2,000,000", *token_weighted_bootstrap(2_000_000))
+show("holm", *holm(np.array([0.01, 0.04, 0.03, 0.005])))
+show("holm ties and cap", *holm(np.array([0.6, 0.6, 0.02])))
+show("one-sided above margin", stats.t.sf((0.05 - 0.02) / 0.01, 11), stats.t.sf((-0.01 - 0.02) / 0.01, 11))
+show("power quantiles", stats.norm.ppf(0.975), stats.norm.ppf(0.8))
