@@ -1,0 +1,65 @@
+//! Where a base model is: the built-in one, a path, or a name in the hub's cache.
+
+use crate::{Result, TrainError};
+use outcrop_data::{SpecialTokens, TextTokenizer};
+use outcrop_job::{Locations, ModelStore};
+use outcrop_model::{Base, Spec, hub};
+use std::path::PathBuf;
+
+/// Name of the base that is built in.
+pub const BUILT_IN: &str = "pebble";
+/// Where it lies.
+pub const BUILT_IN_LOCATION: &str = "s3://outcrop-examples/base/pebble";
+
+/// The folder or file that a request's `baseModelIdentifier` names: `pebble`, an `s3://` location, a path, or
+/// `owner/name` in the hub's cache. Nothing is fetched (R36). Errors: none of these, with what would be.
+pub fn locate(identifier: &str, locations: &Locations, models: &ModelStore) -> Result<PathBuf> {
+    if identifier == BUILT_IN {
+        return Ok(locations.input(BUILT_IN_LOCATION)?);
+    }
+    if let Ok(path) = locations.input(identifier) {
+        return Ok(path);
+    }
+    if hub::is_name(identifier) {
+        return hub::cached(identifier).ok_or_else(|| {
+            let hint = format!("`outcrop models import {identifier}` fetches it");
+            TrainError::Plan(format!("base `{identifier}` is neither a path nor in the hub's cache; {hint}"))
+        });
+    }
+    if models.find(identifier).is_ok() {
+        return Err(TrainError::Plan(format!(
+            "`{identifier}` is a custom model; export it (`outcrop models export {identifier} FOLDER`) and use the folder as base"
+        )));
+    }
+    Err(TrainError::Plan(format!(
+        "base `{identifier}` is not there: it is neither `{BUILT_IN}`, a path, nor a name of the hub (`owner/name`)"
+    )))
+}
+
+/// The tokenizer of a base as data needs it: with its special tokens and the model's number of rows (R29).
+pub fn text_tokenizer(base: &Base) -> Result<TextTokenizer> {
+    let tokenizer = base.tokenizer()?;
+    let special = SpecialTokens {
+        bos: base.begin_token(&tokenizer)?,
+        add_bos: false, // only where the tokenizer itself adds it (R9)
+        eos: base.end_token(&tokenizer)?,
+    };
+    let rows = base.spec().vocab_size;
+    Ok(TextTokenizer::from_tokenizer(tokenizer, special, rows).map_err(outcrop_data::DataError::from)?)
+}
+
+/// Longest row of raw text where the request doesn't say: attention's cost grows with it.
+const TEXT_ROW: usize = 2048;
+
+/// Most tokens of a record, or of a row of text. Errors: the request asks for more than the context.
+pub fn sequence_length(asked: Option<u64>, spec: &Spec, is_text: bool) -> Result<usize> {
+    let context = spec.max_position_embeddings;
+    match asked.map(|asked| asked as usize) {
+        Some(asked) if asked > context => Err(TrainError::Plan(format!(
+            "hyperParameters.maxSequenceLength is `{asked}`, but the base's context has {context} tokens"
+        ))),
+        Some(asked) => Ok(asked),
+        None if is_text => Ok(context.min(TEXT_ROW)),
+        None => Ok(context),
+    }
+}

@@ -1,0 +1,126 @@
+//! The suites of a job, and the scores of base and tuned model on them. The base is scored before training, so that
+//! a bad suite stops the job early and the base's weights are never loaded twice.
+
+use crate::observer::{Observer, Stage};
+use crate::sets::DataSets;
+use crate::{Result, TrainError};
+use outcrop_data::{SourceKind, TextTokenizer};
+use outcrop_eval::{
+    CompareOptions, Comparison, DecoderScorer, ScoreCache, ScoreKey, Scored, Scores, Suite, SuiteKind, compare,
+};
+use outcrop_job::{Hyperparameters, Locations};
+use outcrop_model::Decoder;
+use std::path::Path;
+
+/// Most tokens of a row of running text in a suite.
+const TEXT_ROW: usize = 2048;
+/// Most tokens of a packed batch.
+const BATCH_TOKENS: usize = 4096;
+
+/// What a job is judged on.
+#[derive(Debug, Default)]
+pub(crate) struct Suites {
+    pub(crate) task: Vec<Suite>,
+    pub(crate) general: Vec<Suite>,
+    /// Where the task suites come from, in words.
+    pub(crate) task_source: String,
+}
+
+/// Loads the suites: `evaluationData`, else the validators, else what `evalPercentage` held out, else none; and
+/// `generalData`. `held_out` is where a file of held-out records can be written.
+pub(crate) fn load(
+    settings: &Hyperparameters,
+    locations: &Locations,
+    data: &DataSets,
+    held_out: &Path,
+) -> Result<Suites> {
+    let each = |locations_of: &[String]| {
+        locations_of.iter().map(|l| Ok(Suite::load(&locations.input(l)?)?)).collect::<Result<Vec<_>>>()
+    };
+    let mut suites = Suites { general: each(&settings.general_data)?, ..Suites::default() };
+    if !settings.evaluation_data.is_empty() {
+        suites.task = each(&settings.evaluation_data)?;
+        suites.task_source = "evaluationData".into();
+    } else if data.split_from_training {
+        let file = held_out.join("held-out.jsonl");
+        write_held_out(data, &file)?;
+        suites.task = vec![Suite::load(&file)?];
+        suites.task_source = "records held out by evalPercentage, which validation saw".into();
+    } else if !data.validation.is_empty() {
+        let locations: Vec<String> = data.validation.iter().map(|set| set.location.clone()).collect();
+        suites.task = each(&locations)?;
+        suites.task_source = "the validators, which validation during training saw".into();
+    }
+    Ok(suites)
+}
+
+/// Copies the held-out records, line by line, to a file of their own.
+fn write_held_out(data: &DataSets, file: &Path) -> Result<()> {
+    let set = &data.validation[0];
+    let shard = &set.prepared.shard;
+    debug_assert_eq!(shard.kind(), SourceKind::Pairs);
+    let mut text = String::new();
+    for (index, path) in set.prepared.files.iter().enumerate() {
+        let documents = set.units.iter().map(|&unit| shard.unit(unit).start).filter(|&d| shard.file(d) == index);
+        let lines: std::collections::BTreeSet<u64> = documents.map(|d| shard.line(d)).collect();
+        let content = fs_err::read_to_string(path)?;
+        for (number, line) in (1u64..).zip(content.lines()) {
+            if lines.contains(&number) {
+                text.push_str(line.trim_start_matches('\u{feff}'));
+                text.push('\n');
+            }
+        }
+    }
+    Ok(fs_err::write(file, text)?)
+}
+
+/// The scores of one model on every suite, task first.
+pub(crate) fn score(
+    suites: &Suites,
+    decoder: &Decoder,
+    model_hash: &str,
+    tokenizer: &TextTokenizer,
+    cache: &ScoreCache,
+    stage: Stage,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<Scores>, Vec<String>)> {
+    let (mut scores, mut notes) = (Vec::new(), Vec::new());
+    let total: usize = suites.task.iter().chain(&suites.general).map(Suite::len).sum();
+    let mut before = 0;
+    for suite in suites.task.iter().chain(&suites.general) {
+        let context = decoder.spec().max_position_embeddings;
+        let context = if suite.kind() == SuiteKind::Text { context.min(TEXT_ROW) } else { context };
+        let key = ScoreKey {
+            model_hash: model_hash.into(),
+            suite_hash: suite.hash.clone(),
+            tokenizer_hash: tokenizer.hash().into(),
+            context,
+        };
+        let mut progress = |done: usize, _| observer.stage(stage, (before + done) as u64, total as u64);
+        let (found, note) = cache.get_or_score(&key, || {
+            outcrop_eval::score(suite, tokenizer, context, &mut DecoderScorer(decoder), BATCH_TOKENS, &mut progress)
+        })?;
+        before += suite.len();
+        observer.stage(stage, before as u64, total as u64);
+        scores.push(found);
+        notes.extend(note);
+    }
+    Ok((scores, notes))
+}
+
+/// The tuned model against its base, both scored on the same suites.
+pub(crate) fn judge(suites: Suites, base: Vec<Scores>, tuned: Vec<Scores>, seed: u64) -> Result<Comparison> {
+    if base.len() != suites.task.len() + suites.general.len() || base.len() != tuned.len() {
+        return Err(TrainError::Plan("base and tuned model were scored on different suites".into()));
+    }
+    let tasks = suites.task.len();
+    let mut scored: Vec<Scored> = suites
+        .task
+        .into_iter()
+        .chain(suites.general)
+        .zip(base.into_iter().zip(tuned))
+        .map(|(suite, (base, tuned))| Scored { suite, base, tuned })
+        .collect();
+    let general = scored.split_off(tasks);
+    Ok(compare(&scored, &general, &CompareOptions { seed, ..CompareOptions::default() })?)
+}

@@ -1,0 +1,300 @@
+//! A job, opened: request resolved against data, model and device; everything checked before anything is trained.
+
+use crate::comparison::{self, Suites};
+use crate::memory::{self, Load};
+use crate::observer::{Observer, Stage};
+use crate::sets::{DataSets, Preparation};
+use crate::{Result, TrainError, base};
+use candle_core::{DType, Tensor};
+use outcrop_data::{TextTokenizer, micro_batches};
+use outcrop_eval::{ScoreCache, Scores};
+use outcrop_job::hyperparameters::{Recompute as RecomputeKey, Trainable};
+use outcrop_job::plan::{BasePlan, DataPlan, StepPlan, TrainablePlan};
+use outcrop_job::{CustomizationType, Home, Hyperparameters, JobFolder, Locations, ModelStore, Plan, Request};
+use outcrop_model::{Base, Decoder, Recompute};
+
+/// Most tokens of a forward and backward pass where the request doesn't say and memory allows: matmuls run at full
+/// speed from some hundred rows on, and activations grow with every one.
+const MICRO_BATCH_TOKENS: u64 = 4096;
+
+/// What a job begins with.
+pub struct Inputs<'a> {
+    /// Where models, caches and jobs are.
+    pub home: &'a Home,
+    /// How the request's locations map to paths.
+    pub locations: &'a Locations,
+    /// The request, validated.
+    pub request: &'a Request,
+    /// Its settings, resolved.
+    pub hyperparameters: Hyperparameters,
+    /// The job's folder.
+    pub folder: &'a JobFolder,
+    /// The job's id.
+    pub job_id: &'a str,
+    /// The job's name.
+    pub job_name: &'a str,
+    /// The custom model's name.
+    pub model_name: &'a str,
+    /// `cpu`, `cuda:0` or `metal`.
+    pub device: &'a str,
+    /// The plan of the run to go on with: what it chose by memory stays.
+    pub resumed: Option<&'a Plan>,
+}
+
+/// A job, ready to train.
+pub struct Job {
+    pub(crate) plan: Plan,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) decoder: Decoder,
+    pub(crate) data: DataSets,
+    pub(crate) suites: Suites,
+    pub(crate) base_scores: Vec<Scores>,
+    pub(crate) scores: ScoreCache,
+    pub(crate) models: ModelStore,
+    pub(crate) folder: JobFolder,
+    pub(crate) recompute: Recompute,
+    pub(crate) weights: Vec<(String, Tensor)>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Job {
+    /// Resolves, checks, loads, and scores the base. Errors: whatever would stop the run later, said now.
+    pub fn open(inputs: Inputs, observer: &mut dyn Observer) -> Result<Self> {
+        let device = outcrop_kernels::device::open(inputs.device)?;
+        let models = ModelStore::new(inputs.home.models_dir());
+        // a run that was killed after its model was saved may go on
+        if !models.list()?.iter().any(|record| record.job_id == inputs.job_id) {
+            models.check_name(inputs.model_name)?;
+        }
+        observer.stage(Stage::ReadingBase, 0, 0);
+        let base = Base::open(&base::locate(&inputs.request.base_model_identifier, inputs.locations, &models)?)?;
+        let base_hash = base.hash()?;
+        let tokenizer = base::text_tokenizer(&base)?;
+        let is_text = inputs.request.customization_type == CustomizationType::ContinuedPreTraining;
+        let max_length = base::sequence_length(inputs.hyperparameters.max_sequence_length, base.spec(), is_text)?;
+        let preparation = Preparation {
+            request: inputs.request,
+            hyperparameters: &inputs.hyperparameters,
+            locations: inputs.locations,
+            tokenizer: &tokenizer,
+            max_length,
+            cache: &inputs.home.cache_dir().join("shards"),
+        };
+        let data = preparation.run(observer)?;
+        let suites = comparison::load(&inputs.hyperparameters, inputs.locations, &data, inputs.folder.root())?;
+
+        let mut decoder = base.load(DType::F32, &device)?;
+        let extra_parameters = untie(&mut decoder, inputs.hyperparameters.trainable)?;
+        let head = decoder.spec().head_name();
+        let weights: Vec<(String, Tensor)> = decoder
+            .weights()
+            .into_iter()
+            .filter(|(name, _)| inputs.hyperparameters.trainable == Trainable::All || *name == head)
+            .map(|(name, tensor)| (name.to_string(), tensor.clone()))
+            .collect();
+        let (plan, warnings) = plan(&inputs, &base, base_hash, &data, &weights, extra_parameters, max_length)?;
+        let recompute = if plan.recompute { Recompute::Block } else { Recompute::Nothing };
+        let mut job = Self {
+            plan,
+            tokenizer,
+            decoder,
+            data,
+            suites,
+            base_scores: Vec::new(),
+            scores: ScoreCache::new(&inputs.home.cache_dir().join("scores")),
+            models,
+            folder: inputs.folder.clone(),
+            recompute,
+            weights,
+            warnings,
+        };
+        let hash = job.plan.base.hash.clone();
+        job.base_scores = job.score(&hash, Stage::ScoringBase, observer)?;
+        Ok(job)
+    }
+
+    /// What will run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Scores the decoder as it stands on every suite.
+    pub(crate) fn score(&mut self, model_hash: &str, stage: Stage, observer: &mut dyn Observer) -> Result<Vec<Scores>> {
+        let (suites, decoder) = (&self.suites, &self.decoder);
+        let (scores, notes) =
+            comparison::score(suites, decoder, model_hash, &self.tokenizer, &self.scores, stage, observer)?;
+        self.warnings.extend(notes);
+        Ok(scores)
+    }
+
+    /// The weights that train, by name.
+    pub(crate) fn named_weights(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.weights.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The step of the first epoch with the largest micro-batch (R16). Reads lengths alone.
+    pub(crate) fn worst_step(&self) -> u64 {
+        let limit = self.plan.micro_batch_tokens;
+        let bound = |step: &u64| {
+            let (sum, longest) = step_tokens(&self.data, *step as usize);
+            longest.max(sum.min(limit))
+        };
+        (0..self.plan.steps.per_epoch.min(self.plan.steps.total)).max_by_key(bound).unwrap_or(0)
+    }
+
+    /// Names the records of step `step` (from 0) where its loss or gradient isn't finite (R12).
+    pub(crate) fn locate(&self, error: TrainError, step: u64) -> TrainError {
+        let TrainError::NotFinite { .. } = error else { return error };
+        let per_epoch = self.plan.steps.per_epoch;
+        let units = self.data.steps.step(step / per_epoch, (step % per_epoch) as usize);
+        let training = &self.data.training;
+        let mut places: Vec<String> = units.iter().map(|&u| training.origin(training.shard.unit(u).start)).collect();
+        let more = places.len().saturating_sub(5);
+        places.truncate(5);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        TrainError::Plan(format!("step {}: {error}: {}{more}", step + 1, places.join(", ")))
+    }
+
+    /// The micro-batches of optimizer step `step` (from 0), and its epoch.
+    pub(crate) fn micro_batches(&self, step: u64) -> Result<(Vec<outcrop_data::Batch>, u64)> {
+        let per_epoch = self.plan.steps.per_epoch;
+        let (epoch, index) = (step / per_epoch, (step % per_epoch) as usize);
+        let units = self.data.steps.step(epoch, index);
+        let laid_out = micro_batches(&self.data.training.shard, &units, self.plan.micro_batch_tokens as usize)?;
+        Ok((laid_out.batches, epoch))
+    }
+}
+
+/// Unties a tied head that trains alone; returns the parameters of the copy (R28).
+fn untie(decoder: &mut Decoder, trainable: Trainable) -> Result<u64> {
+    if trainable == Trainable::Head && decoder.spec().tie_word_embeddings {
+        decoder.untie_head()?;
+        let spec = decoder.spec();
+        return Ok((spec.vocab_size * spec.hidden_size) as u64);
+    }
+    Ok(0)
+}
+
+/// The plan, and what its user should know of it.
+fn plan(
+    inputs: &Inputs,
+    base: &Base,
+    base_hash: String,
+    data: &DataSets,
+    weights: &[(String, Tensor)],
+    extra_parameters: u64,
+    max_length: usize,
+) -> Result<(Plan, Vec<String>)> {
+    let (settings, spec) = (&inputs.hyperparameters, base.spec());
+    let per_epoch = data.steps.steps_per_epoch() as u64;
+    let total = settings.max_steps.unwrap_or(u64::MAX).min(per_epoch * settings.epoch_count);
+    let trainable_parameters = weights.iter().map(|(_, tensor)| tensor.elem_count() as u64).sum();
+    let (largest_step, longest) = largest(data, per_epoch);
+    let load = Load {
+        trainable_parameters,
+        extra_parameters,
+        micro_batch_tokens: 0, // chosen below
+        longest,
+        trained_blocks: if settings.trainable == Trainable::All { spec.num_hidden_layers as u64 } else { 0 },
+        recompute: false,
+    };
+    let (load, warnings) = fit(spec, load, settings, inputs.resumed, largest_step)?;
+    let disk_bytes = 3 * trainable_parameters * 4 * (settings.keep_checkpoints + 2) + trainable_parameters * 4;
+    if let Some(free) = memory::disk_available(inputs.folder.root()).filter(|free| *free < disk_bytes) {
+        return Err(TrainError::Plan(format!(
+            "`{}` has {} MB free, the run's checkpoints and model take up to {} MB; free some or set keepCheckpoints lower",
+            inputs.folder.root().display(),
+            free / 1_000_000,
+            disk_bytes / 1_000_000
+        )));
+    }
+    let plan = Plan {
+        engine_version: env!("CARGO_PKG_VERSION").into(),
+        job_id: inputs.job_id.into(),
+        job_name: inputs.job_name.into(),
+        custom_model_name: inputs.model_name.into(),
+        customization_type: inputs.request.customization_type,
+        hyperparameters: settings.clone(),
+        base: BasePlan {
+            identifier: inputs.request.base_model_identifier.clone(),
+            path: base.path().into(),
+            hash: base_hash,
+            family: spec.family.clone(),
+            parameters: spec.num_parameters() as u64,
+            context_length: spec.max_position_embeddings as u64,
+        },
+        data: DataPlan {
+            training: data.training_plan.clone(),
+            validation: data.validation.iter().map(|set| set.plan.clone()).collect(),
+        },
+        trainable: TrainablePlan {
+            kind: settings.trainable.as_str().into(),
+            tensors: weights.len() as u64,
+            parameters: trainable_parameters,
+        },
+        steps: StepPlan { per_epoch, total },
+        device: inputs.device.into(),
+        dtype: "f32".into(),
+        max_sequence_length: max_length as u64,
+        micro_batch_tokens: load.micro_batch_tokens,
+        recompute: load.recompute,
+        memory: memory::estimate(spec, &load),
+        disk_bytes,
+        time: None,
+    };
+    Ok((plan, [data.warnings.clone(), warnings].concat()))
+}
+
+/// Tokens of a step, and of its longest document.
+fn step_tokens(data: &DataSets, step: usize) -> (u64, u64) {
+    let shard = &data.training.shard;
+    let documents = data.steps.step(0, step).into_iter().flat_map(|unit| shard.unit(unit));
+    let lengths = documents.map(|document| shard.document(document).num_tokens() as u64);
+    lengths.fold((0, 0), |(sum, longest), length| (sum + length, longest.max(length)))
+}
+
+/// Most tokens of a step of the first epoch, and of a document. Reads lengths alone.
+fn largest(data: &DataSets, per_epoch: u64) -> (u64, u64) {
+    let steps = (0..per_epoch as usize).map(|step| step_tokens(data, step));
+    steps.fold((0, 0), |(most, longest), (sum, document)| (most.max(sum), longest.max(document)))
+}
+
+/// Chooses tokens per pass and recomputation by the memory there is, where the request leaves it open (R16).
+/// Errors: it doesn't fit even so, or doesn't fit as the request has it.
+fn fit(
+    spec: &outcrop_model::Spec,
+    mut load: Load,
+    settings: &Hyperparameters,
+    resumed: Option<&Plan>,
+    largest_step: u64,
+) -> Result<(Load, Vec<String>)> {
+    let available = memory::available().map_or(u64::MAX, |bytes| bytes / 10 * 9);
+    let needed = |load: &Load| {
+        let memory = memory::estimate(spec, load);
+        memory.total_bytes - memory.weights_bytes // these are loaded already
+    };
+    let fits = |load: &Load| needed(load) <= available;
+    load.recompute = settings.recompute == RecomputeKey::Block;
+    let chosen = resumed.map(|plan| plan.micro_batch_tokens).or(settings.micro_batch_tokens);
+    load.micro_batch_tokens = chosen.unwrap_or_else(|| MICRO_BATCH_TOKENS.min(largest_step)).max(1);
+    let mut warnings = Vec::new();
+    if chosen.is_some_and(|chosen| chosen < load.longest) {
+        let message = "records longer than microBatchTokens go alone; the longest has";
+        warnings.push(format!("{message} {} tokens", load.longest));
+    }
+    if !fits(&load) && settings.recompute == RecomputeKey::Auto {
+        load.recompute = true;
+    }
+    while !fits(&load) && chosen.is_none() && load.micro_batch_tokens > load.longest {
+        load.micro_batch_tokens = (load.micro_batch_tokens / 2).max(load.longest);
+    }
+    if fits(&load) {
+        return Ok((load, warnings));
+    }
+    Err(TrainError::Plan(format!(
+        "the run takes about {} MB of memory beside the weights, {} MB are free; lower maxSequenceLength or microBatchTokens, set recompute \
+         to `block`, or train the head alone",
+        needed(&load) / 1_000_000,
+        available / 1_000_000
+    )))
+}

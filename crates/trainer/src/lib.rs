@@ -1,0 +1,34 @@
+//! The main job: [`Job::open`] resolves and checks everything, [`run()`] trains and finishes.
+//!
+//! `job` plan, `sets` data, `base` model, `preflight` probes, `run` the loop, `step` one optimizer step, `optimizer`,
+//! `schedule`, `checkpoint`, `comparison` with the base, `finish`, and `views` of the events.
+//! Left out: the terminal (`outcrop-cli`), tokens (`outcrop-data`), layers (`outcrop-model`).
+
+pub mod base;
+pub mod checkpoint;
+mod comparison;
+mod coverage;
+mod error;
+mod finish;
+mod job;
+pub mod memory;
+pub mod observer;
+mod optimizer;
+mod preflight;
+mod recorder;
+mod run;
+mod schedule;
+mod sets;
+pub mod step;
+pub mod views;
+
+pub use error::TrainError;
+pub use finish::name_with_id;
+pub use job::{Inputs, Job};
+pub use observer::{Observer, Stage};
+pub use optimizer::{Optimizer, Settings as OptimizerSettings};
+pub use run::{Outcome, run};
+pub use schedule::Schedule;
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, TrainError>;

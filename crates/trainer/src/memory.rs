@@ -1,0 +1,105 @@
+//! How much memory a job takes, by part, and what the machine has (R16, R24).
+
+use outcrop_job::plan::MemoryPlan;
+use outcrop_kernels::head_loss;
+use outcrop_model::Spec;
+
+const F32: u64 = 4;
+
+/// What a plan's memory depends on beside the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Weights that train.
+    pub trainable_parameters: u64,
+    /// Copies beside the model: an untied head.
+    pub extra_parameters: u64,
+    /// Most tokens of a forward and backward pass.
+    pub micro_batch_tokens: u64,
+    /// Tokens of the longest document.
+    pub longest: u64,
+    /// Blocks that run backwards.
+    pub trained_blocks: u64,
+    /// Whether these keep their input alone.
+    pub recompute: bool,
+}
+
+/// Memory by part, in bytes, of a run in f32.
+pub fn estimate(spec: &Spec, load: &Load) -> MemoryPlan {
+    let weights_bytes = (spec.num_parameters() as u64 + load.extra_parameters) * F32;
+    let gradient_bytes = load.trainable_parameters * F32;
+    let optimizer_bytes = 2 * load.trainable_parameters * F32;
+    let tokens = load.micro_batch_tokens.max(load.longest);
+    let (c, f) = (spec.hidden_size as u64, spec.intermediate_size as u64);
+    let (q, kv) =
+        ((spec.num_attention_heads * spec.head_dim) as u64, (spec.num_key_value_heads * spec.head_dim) as u64);
+    let block = tokens * (4 * c + 2 * q + 2 * kv + 2 * f) * F32; // see `Saved` in outcrop-model
+    let input = tokens * c * F32;
+    let kept = if load.recompute { load.trained_blocks * input + block } else { load.trained_blocks.max(1) * block };
+    let passing = tokens * (3 * f + 3 * c + 3 * q) * F32; // gradients of the block that is running
+    let logits = head_loss::chunk_bytes(spec.vocab_size) as u64;
+    let activation_bytes = kept + passing + logits;
+    let total_bytes = weights_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
+    MemoryPlan { weights_bytes, gradient_bytes, optimizer_bytes, activation_bytes, total_bytes }
+}
+
+/// Memory of this machine that is free for a run now, in bytes; None where the platform doesn't say.
+pub fn available() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    Some(system.available_memory().min(limit))
+}
+
+/// Memory that this process holds, in bytes; 0 where the platform doesn't say.
+pub fn in_use() -> u64 {
+    memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)
+}
+
+/// Bytes free on the disk that holds `path`, or None where that can't be told.
+pub fn disk_available(path: &std::path::Path) -> Option<u64> {
+    let path = path.canonicalize().ok()?;
+    let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
+    let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
+    holding.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(sysinfo::Disk::available_space)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> Spec {
+        let config = serde_json::json!({"model_type": "llama", "hidden_size": 576, "intermediate_size": 1536,
+            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
+            "tie_word_embeddings": true});
+        outcrop_model::families::spec(&config).unwrap()
+    }
+
+    fn load() -> Load {
+        Load {
+            trainable_parameters: 134_515_008,
+            extra_parameters: 0,
+            micro_batch_tokens: 512,
+            longest: 512,
+            trained_blocks: 30,
+            recompute: false,
+        }
+    }
+
+    #[test]
+    fn r24_a_135m_model_takes_what_its_parts_say() {
+        let memory = estimate(&spec(), &load());
+        assert_eq!(memory.weights_bytes, 134_515_008 * 4);
+        assert_eq!(memory.gradient_bytes + memory.optimizer_bytes, 134_515_008 * 12);
+        let gib = memory.total_bytes as f64 / f64::from(1 << 30);
+        assert!((2.2..3.2).contains(&gib), "{gib} GiB");
+    }
+
+    #[test]
+    fn recomputation_and_fewer_tokens_take_less() {
+        let full = estimate(&spec(), &load()).activation_bytes;
+        assert!(estimate(&spec(), &Load { recompute: true, ..load() }).activation_bytes < full / 2);
+        let shorter = Load { micro_batch_tokens: 128, longest: 128, ..load() };
+        assert!(estimate(&spec(), &shorter).activation_bytes < full / 2);
+        assert!(available().is_none_or(|bytes| bytes > 0) && in_use() > 0);
+    }
+}

@@ -1,0 +1,174 @@
+//! The engine against `transformers` on the fixtures of tests/parity: logits, loss, every gradient, packed logits,
+//! and both training curves. `OUTCROP_PARITY` names another folder of fixtures (tests/parity/generate.py makes them).
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // helpers of tests are tests
+
+use candle_core::{DType, Device, IndexOp, Tensor};
+use outcrop_data::Batch;
+use outcrop_job::hyperparameters::Schedule as ScheduleKind;
+use outcrop_kernels::Gradients;
+use outcrop_model::{Base, Decoder, Recompute, Row};
+use outcrop_trainer::{Optimizer, OptimizerSettings, Schedule, step};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Tolerances of f32 on the CPU. Logits are absolute, gradients relative to the tensor's largest, curves relative.
+const LOGITS: f64 = 1e-4;
+const LOSS: f64 = 1e-5;
+const GRADIENT: f64 = 1e-4;
+const CURVE_LOSS: f64 = 2e-6;
+const CURVE_NORM: f64 = 1e-5;
+
+type Tensors = HashMap<String, Tensor>;
+
+#[test]
+fn parity_with_transformers_on_every_fixture() {
+    let folder = std::env::var_os("OUTCROP_PARITY")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity"), PathBuf::from);
+    let entries = fs_err::read_dir(&folder).expect("the fixtures' folder is missing");
+    let mut families: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    families.sort();
+    assert!(!families.is_empty(), "no fixtures in {}", folder.display());
+    for family in families {
+        check_family(&family);
+    }
+}
+
+fn check_family(folder: &Path) {
+    let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+    let load = || {
+        Base::open(folder)
+            .and_then(|base| base.load(DType::F32, &Device::Cpu))
+            .unwrap_or_else(|e| panic!("{name}: {e}"))
+    };
+    let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap();
+    let batches = candle_core::safetensors::load(folder.join("batches.safetensors"), &Device::Cpu).unwrap();
+    let curves: serde_json::Value =
+        serde_json::from_str(&fs_err::read_to_string(folder.join("curves.json")).unwrap()).unwrap();
+
+    let decoder = load();
+    let logits = logits_difference(&decoder, &expected);
+    let packed = packed_difference(&decoder, &expected);
+    let (loss, gradient, worst) = gradient_difference(&decoder, &expected);
+    let all = curve_difference(load(), &batches, &curves, false);
+    let head = curve_difference(load(), &batches, &curves, true);
+    println!(
+        "{name}: logits {logits:.1e}, packed {packed:.1e}, loss {loss:.1e}, gradients {gradient:.1e} ({worst}), \
+         curve loss {:.1e} norm {:.1e}, head curve loss {:.1e} norm {:.1e}",
+        all.0, all.1, head.0, head.1
+    );
+    for (what, difference, tolerance) in [
+        ("logits", logits, LOGITS),
+        ("packed logits", packed, LOGITS),
+        ("loss", loss, LOSS),
+        ("gradients", gradient, GRADIENT),
+        ("curve loss", all.0, CURVE_LOSS),
+        ("curve norm", all.1, CURVE_NORM),
+        ("head curve loss", head.0, CURVE_LOSS),
+        ("head curve norm", head.1, CURVE_NORM),
+    ] {
+        assert!(difference <= tolerance, "{name}: {what} differ by {difference:e}, allowed are {tolerance:e}");
+    }
+}
+
+/// A batch of B rows of T tokens as one packed row of B documents, with the positions whose next token counts.
+fn batch(ids: &Tensor, labels: &Tensor) -> Batch {
+    let (b, t) = ids.dims2().unwrap();
+    let ids: Vec<i64> = ids.flatten_all().unwrap().to_vec1().unwrap();
+    let labels: Vec<i64> = labels.flatten_all().unwrap().to_vec1().unwrap();
+    let targets = (0..b * t).filter(|p| p % t + 1 < t && labels[p + 1] >= 0).map(|p| p as u32).collect();
+    Batch {
+        tokens: ids.iter().map(|&id| id as u32).collect(),
+        offsets: (0..=b).map(|row| (row * t) as u32).collect(),
+        targets,
+    }
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap().abs().unwrap();
+    difference.flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+fn logits_difference(decoder: &Decoder, expected: &Tensors) -> f64 {
+    let batch = batch(&expected["input_ids"], &expected["labels"]);
+    let logits = decoder.logits(&Row::new(batch.tokens, &batch.offsets).unwrap()).unwrap();
+    largest_difference(&logits, &expected["logits"].flatten(0, 1).unwrap())
+}
+
+fn packed_difference(decoder: &Decoder, expected: &Tensors) -> f64 {
+    let positions: Vec<i64> = expected["packed_pos"].i(0).unwrap().to_vec1().unwrap();
+    let mut offsets: Vec<u32> = (0..positions.len() as u32).filter(|&p| positions[p as usize] == 0).collect();
+    offsets.push(positions.len() as u32);
+    let ids: Vec<i64> = expected["packed_ids"].i(0).unwrap().to_vec1().unwrap();
+    let row = Row::new(ids.iter().map(|&id| id as u32).collect(), &offsets).unwrap();
+    largest_difference(&decoder.logits(&row).unwrap(), &expected["packed_logits"].i(0).unwrap())
+}
+
+/// Difference of the loss, of the worst gradient, and that gradient's name. Every expected gradient must be there.
+fn gradient_difference(decoder: &Decoder, expected: &Tensors) -> (f64, f64, String) {
+    let batch = batch(&expected["input_ids"], &expected["labels"]);
+    let mut gradients = Gradients::for_weights(decoder.weights()).unwrap();
+    let result = step::gradient(decoder, &[batch], 0.0, Recompute::Nothing, &mut gradients).unwrap();
+    let loss = f64::from(expected["loss"].to_scalar::<f32>().unwrap());
+    let (mut worst, mut worst_name, mut count) = (0f64, String::new(), 0);
+    for (name, gradient) in expected.iter().filter_map(|(name, t)| Some((name.strip_prefix("grad.")?, t))) {
+        let ours = gradients.get(name).unwrap_or_else(|| panic!("no gradient of `{name}`"));
+        assert!(ours.is_filled(), "`{name}` got no gradient");
+        let scale: f32 = gradient.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap();
+        let difference = largest_difference(ours.tensor(), gradient) / f64::from(scale);
+        count += 1;
+        if difference >= worst {
+            (worst, worst_name) = (difference, name.to_string());
+        }
+    }
+    assert_eq!(count, decoder.weights().len(), "gradients compared");
+    ((result.loss - loss).abs() / loss, worst, worst_name)
+}
+
+/// Largest relative difference of loss and of norm before clipping over the curve.
+fn curve_difference(
+    mut decoder: Decoder,
+    batches: &Tensors,
+    curves: &serde_json::Value,
+    head_only: bool,
+) -> (f64, f64) {
+    if head_only {
+        decoder.untie_head().unwrap();
+    }
+    let number = |key: &str| curves["optimizer"][key].as_f64().unwrap();
+    let head = decoder.spec().head_name();
+    let weights: Vec<(String, Tensor)> = decoder
+        .weights()
+        .into_iter()
+        .filter(|(name, _)| !head_only || *name == head)
+        .map(|(name, tensor)| (name.to_string(), tensor.clone()))
+        .collect();
+    let named = || weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let settings = OptimizerSettings {
+        beta1: curves["optimizer"]["betas"][0].as_f64().unwrap(),
+        beta2: curves["optimizer"]["betas"][1].as_f64().unwrap(),
+        epsilon: number("eps"),
+        weight_decay: number("weight_decay"),
+    };
+    let mut optimizer = Optimizer::new(settings, named()).unwrap();
+    let mut gradients = Gradients::for_weights(named()).unwrap();
+    let rows = curves[if head_only { "head" } else { "all" }].as_array().unwrap();
+    let schedule = Schedule {
+        peak: number("learning_rate"),
+        warmup_steps: number("warmup_steps") as u64,
+        total_steps: rows.len() as u64,
+        kind: ScheduleKind::Cosine,
+    };
+    let (mut loss, mut norm) = (0f64, 0f64);
+    for (index, row) in rows.iter().enumerate() {
+        let batch = batch(&batches["input_ids"].i(index).unwrap(), &batches["labels"].i(index).unwrap());
+        let learning_rate = schedule.learning_rate(index as u64);
+        assert!((learning_rate - row["learning_rate"].as_f64().unwrap()).abs() < 1e-15, "rate of step {index}");
+        let result =
+            step::gradient(&decoder, &[batch], number("clip_norm"), Recompute::Nothing, &mut gradients).unwrap();
+        optimizer.update(named(), &gradients, learning_rate, result.clip_factor).unwrap();
+        let relative = |ours: f64, key: &str| (ours - row[key].as_f64().unwrap()).abs() / row[key].as_f64().unwrap();
+        loss = loss.max(relative(result.loss, "loss"));
+        norm = norm.max(relative(result.grad_norm, "grad_norm"));
+    }
+    (loss, norm)
+}
