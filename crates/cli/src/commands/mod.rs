@@ -1,0 +1,65 @@
+//! One file per verb.
+
+pub(crate) mod generate;
+pub(crate) mod jobs;
+pub(crate) mod models;
+pub(crate) mod settings;
+pub(crate) mod tokenizer;
+pub(crate) mod train;
+
+use anyhow::Context;
+use candle_core::{DType, Device};
+use outcrop_data::TextTokenizer;
+use outcrop_job::{Home, Locations, ModelRecord, ModelStore, content_hash};
+use outcrop_model::{Base, Decoder, delta};
+
+/// The home folder, with the examples in it.
+fn home() -> anyhow::Result<Home> {
+    let home = Home::from_environment()?;
+    crate::examples::unpack(&home)?;
+    Ok(home)
+}
+
+/// A model ready to be used: a custom model on its base, or a base alone.
+struct Loaded {
+    base: Base,
+    decoder: Decoder,
+    tokenizer: TextTokenizer,
+}
+
+/// Loads the custom model `name`, or the base of that name or path.
+fn load(name: &str, home: &Home, device: &Device) -> anyhow::Result<Loaded> {
+    let models = ModelStore::new(home.models_dir());
+    match models.find(name) {
+        Ok(record) => load_custom(&record, &models, device),
+        Err(unknown) => {
+            let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
+            let path = outcrop_trainer::base::locate(name, &locations, &models).map_err(|_| unknown)?;
+            let base = Base::open(&path)?;
+            Ok(Loaded {
+                decoder: base.load(DType::F32, device)?,
+                tokenizer: outcrop_trainer::base::text_tokenizer(&base)?,
+                base,
+            })
+        }
+    }
+}
+
+/// Loads a custom model on its base. Errors: the base moved or changed, the delta is damaged.
+fn load_custom(record: &ModelRecord, models: &ModelStore, device: &Device) -> anyhow::Result<Loaded> {
+    let base = Base::open(&record.base.path).with_context(|| format!("the base of model `{}`", record.name))?;
+    anyhow::ensure!(
+        base.hash()? == record.base.hash,
+        "the base of model `{}` at `{}` has changed since it was trained; put the former files back",
+        record.name,
+        record.base.path.display()
+    );
+    let file = models.dir(&record.id)?.join(&record.delta_file);
+    anyhow::ensure!(
+        content_hash::of_file(&file)? == record.delta_hash,
+        "`{}` is damaged: its hash is not the one in model.json",
+        file.display()
+    );
+    let decoder = delta::load(&base, &file, DType::F32, device)?;
+    Ok(Loaded { decoder, tokenizer: outcrop_trainer::base::text_tokenizer(&base)?, base })
+}

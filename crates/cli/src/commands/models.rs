@@ -1,0 +1,141 @@
+//! `outcrop models`: the store of custom models, and bases from the hub or from random weights.
+
+use anyhow::Context;
+use candle_core::{DType, Device};
+use clap::{Args, Subcommand, ValueEnum};
+use outcrop_data::encode_document;
+use outcrop_job::{ModelRecord, ModelStore, timestamp};
+use outcrop_model::{export, hub, init};
+use std::path::PathBuf;
+
+/// Model commands.
+#[derive(Args)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Every custom model, newest last
+    List,
+    /// One custom model: base, data, settings, metrics
+    Show {
+        /// Name or id
+        model: String,
+    },
+    /// Write a Hugging Face folder that transformers loads, read back and compared
+    Export {
+        /// Custom model (name or id), base folder, GGUF file, or `pebble`
+        model: String,
+        /// The folder to make
+        folder: PathBuf,
+        /// Type of the weights in the file
+        #[arg(long, value_enum, default_value_t = ExportType::F32)]
+        dtype: ExportType,
+    },
+    /// Delete a custom model; its job, its data and its base stay
+    Delete {
+        /// Name or id
+        model: String,
+    },
+    /// Fetch a base from the Hugging Face hub into its cache (the only command that uses the network)
+    Import {
+        /// `owner/name`
+        name: String,
+    },
+    /// Make a base with random weights from a config and a tokenizer
+    Init {
+        /// The folder to make
+        folder: PathBuf,
+        /// A `config.json`
+        #[arg(long)]
+        config: PathBuf,
+        /// A `tokenizer.json`
+        #[arg(long)]
+        tokenizer: PathBuf,
+        /// Seed of the weights
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ExportType {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl Models {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let home = super::home()?;
+        let models = ModelStore::new(home.models_dir());
+        match self.verb {
+            Verb::List => {
+                let rows = models.list()?.into_iter().map(|record| {
+                    let created = timestamp::to_text(record.created);
+                    [created, record.id.clone(), record.name.clone(), record.base.identifier.clone(), headline(&record)]
+                });
+                let table = crate::terminal::table(["created", "id", "name", "base", "verdict"], rows);
+                crate::terminal::print(&table)
+            }
+            Verb::Show { model } => {
+                let record = models.find(&model)?;
+                crate::terminal::print(&(serde_json::to_string_pretty(&record)? + "\n"))
+            }
+            Verb::Export { model, folder, dtype } => export_model(&model, &folder, dtype, &home),
+            Verb::Delete { model } => {
+                let record = models.delete(&model)?;
+                crate::terminal::print(&format!("deleted model `{}` ({})\n", record.name, record.id))
+            }
+            Verb::Import { name } => {
+                let folder = hub::import(&name)?;
+                crate::terminal::print(&format!(
+                    "{}\nuse it as \"baseModelIdentifier\": \"{name}\"\n",
+                    folder.display()
+                ))
+            }
+            Verb::Init { folder, config, tokenizer, seed } => {
+                let text = fs_err::read_to_string(&config)?;
+                let json = serde_json::from_str(&text).with_context(|| format!("{}", config.display()))?;
+                init::write(&folder, &json, &tokenizer, seed)?;
+                crate::terminal::print(&format!("{}\n", folder.display()))
+            }
+        }
+    }
+}
+
+fn headline(record: &ModelRecord) -> String {
+    let line = record.comparison.as_ref().and_then(|comparison| comparison.get("headline")?.as_str());
+    line.unwrap_or("-").to_string()
+}
+
+/// Texts on which an export is compared with the model in memory.
+const PROMPTS: [&str; 3] =
+    ["The weather was cold, and", "Question: What do people use to cut bread?\nAnswer:", "1 2 3 4"];
+
+fn export_model(
+    model: &str,
+    folder: &std::path::Path,
+    dtype: ExportType,
+    home: &outcrop_job::Home,
+) -> anyhow::Result<()> {
+    let loaded = super::load(model, home, &Device::Cpu)?;
+    let dtype = match dtype {
+        ExportType::F32 => DType::F32,
+        ExportType::Bf16 => DType::BF16,
+        ExportType::F16 => DType::F16,
+    };
+    let prompts: Vec<Vec<u32>> = PROMPTS
+        .iter()
+        .map(|text| Ok(encode_document(&loaded.tokenizer, text)?.tokens))
+        .collect::<anyhow::Result<_>>()?;
+    let result = export::write(&loaded.decoder, &loaded.base, folder, dtype, &prompts)?;
+    crate::terminal::print(&format!(
+        "{}\nread back and compared on {} prompts: logits differ by at most {:.1e}\n",
+        folder.display(),
+        result.prompts,
+        result.largest_difference
+    ))
+}

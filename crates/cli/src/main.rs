@@ -1,0 +1,71 @@
+//! The binary `outcrop`: arguments in, one command run, one line of error out.
+//!
+//! Exit codes: 0 done, 1 an error, 2 wrong arguments (clap's), 130 stopped by Ctrl-C.
+
+mod commands;
+mod examples;
+mod terminal;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// glibc returns every large buffer to the kernel and faults it in again page by page; this one keeps them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs Amazon Bedrock's model customization jobs on this machine, and tells whether the result beats its base.
+#[derive(Parser)]
+#[command(name = "outcrop", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a custom model from a job request (Bedrock's CreateModelCustomizationJob JSON)
+    Train(commands::train::Train),
+    /// Generate text with a custom model or a base
+    Generate(commands::generate::Generate),
+    /// List, show, export, delete custom models; import and init bases
+    Models(commands::models::Models),
+    /// List jobs, show one
+    Jobs(commands::jobs::Jobs),
+    /// Train a tokenizer: byte-level BPE on text files
+    Tokenizer(commands::tokenizer::TokenizerCommand),
+    /// List the settings of a job: range, default, what each does
+    Settings(commands::settings::Settings),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Train(command) => command.run(),
+        Command::Generate(command) => command.run(),
+        Command::Models(command) => command.run(),
+        Command::Jobs(command) => command.run(),
+        Command::Tokenizer(command) => command.run(),
+        Command::Settings(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if terminal::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", message(&error));
+            let interrupted = matches!(error.downcast_ref(), Some(outcrop_trainer::TrainError::Interrupted { .. }));
+            ExitCode::from(if interrupted { 130 } else { 1 })
+        }
+    }
+}
+
+/// An error and its causes on one line. A cause that the text before it ends with already is left out.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}

@@ -1,0 +1,88 @@
+//! The plan of a run as a short table: base, data, what trains, steps, memory, time.
+
+use super::{bytes, count, counted, duration};
+use comfy_table::{ContentArrangement, Table, presets};
+use outcrop_job::Plan;
+
+/// The plan, in lines that fit the terminal.
+pub(crate) fn plan(plan: &Plan) -> String {
+    let mut rows = vec![["job", &format!("{} ({})", plan.job_name, plan.job_id)].map(str::to_string)];
+    rows.push(row("base", base(plan)));
+    rows.extend(data(plan));
+    rows.push(row("trains", trains(plan)));
+    rows.push(row("steps", steps(plan)));
+    rows.push(row("memory", memory(plan)));
+    rows.push(row("disk", format!("at most {}", bytes(plan.disk_bytes))));
+    if let Some(time) = &plan.time {
+        let range = format!("{} to {}", duration(time.seconds_low), duration(time.seconds_high));
+        rows.push(row("time", format!("{range} for the steps on {}, measured on three of them", plan.device)));
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).add_rows(rows);
+    table.trim_fmt() + "\n"
+}
+
+fn row(name: &str, text: String) -> [String; 2] {
+    [name.to_string(), text]
+}
+
+fn base(plan: &Plan) -> String {
+    let base = &plan.base;
+    let parameters = count(base.parameters);
+    format!("{}: {}, {parameters} parameters, context {}", base.identifier, base.family, base.context_length)
+}
+
+fn data(plan: &Plan) -> Vec<[String; 2]> {
+    let training = &plan.data.training;
+    let (records, tokens) = (counted(training.records, "record"), counted(training.tokens, "token"));
+    let (targets, longest) = (counted(training.target_tokens, "target"), training.longest);
+    let mut rows = vec![row("data", format!("{records}, {tokens}, {targets}, longest {longest}"))];
+    for set in &plan.data.validation {
+        let (records, targets) = (counted(set.records, "record"), counted(set.target_tokens, "target"));
+        rows.push(row("validation", format!("{records}, {targets}")));
+    }
+    for (key, number) in &training.extra_keys {
+        rows.push(row("note", format!("key `{key}` of {} is not used", counted(*number, "record"))));
+    }
+    if training.dropped_records > 0 {
+        let (records, targets) = (training.dropped_records, training.lost_target_tokens);
+        let lost = format!("{} too long and dropped, {} lost", counted(records, "record"), counted(targets, "target"));
+        rows.push(row("note", lost));
+    }
+    rows.extend(training.notes.iter().map(|note| row("note", note.clone())));
+    rows
+}
+
+fn trains(plan: &Plan) -> String {
+    let (trained, all) = (count(plan.trainable.parameters), count(plan.base.parameters));
+    match plan.trainable.kind.as_str() {
+        "head" => format!("the head: {trained} parameters on a frozen base of {all}"),
+        _ => format!("all {trained} parameters"),
+    }
+}
+
+fn steps(plan: &Plan) -> String {
+    let settings = &plan.hyperparameters;
+    format!(
+        "{} ({} an epoch, batch {}), learning rate {}, warm-up {}, then {}",
+        plan.steps.total,
+        plan.steps.per_epoch,
+        settings.batch_size,
+        settings.learning_rate,
+        settings.learning_rate_warmup_steps,
+        settings.schedule
+    )
+}
+
+fn memory(plan: &Plan) -> String {
+    let memory = &plan.memory;
+    format!(
+        "about {}: weights {}, gradients {}, moments {}, activations {}{}",
+        bytes(memory.total_bytes),
+        bytes(memory.weights_bytes),
+        bytes(memory.gradient_bytes),
+        bytes(memory.optimizer_bytes),
+        bytes(memory.activation_bytes),
+        if plan.recompute { " (recomputed)" } else { "" }
+    )
+}

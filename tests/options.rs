@@ -1,0 +1,356 @@
+//! R34: every hyperparameter does something, and what it does is what `outcrop settings` says. One test a key; the
+//! list of them is compared with the table of settings, so that no key comes without a test.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod common;
+
+use common::{Bench, Run, command, records};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+/// Each key and its test.
+const TESTED: &[(&str, fn())] = &[
+    ("epochCount", r34_epoch_count_repeats_the_data),
+    ("batchSize", r34_batch_size_is_records_a_step),
+    ("learningRate", r34_learning_rate_is_the_rate_of_the_steps),
+    ("learningRateWarmupSteps", r34_warm_up_rises_in_a_line),
+    ("schedule", r34_schedule_shapes_the_rate),
+    ("trainable", r34_trainable_chooses_the_tensors),
+    ("maxSequenceLength", r34_max_sequence_length_bounds_rows_and_records),
+    ("microBatchTokens", r34_r1_micro_batch_tokens_cuts_the_step_and_leaves_its_loss),
+    ("maxSteps", r34_max_steps_ends_within_an_epoch),
+    ("seed", r34_seed_orders_the_records),
+    ("shuffle", r34_shuffle_leaves_the_order_of_the_file),
+    ("weightDecay", r34_weight_decay_shrinks_the_weights),
+    ("clipNorm", r34_r37_clip_norm_scales_long_gradients),
+    ("adamBeta1", r34_adam_beta1_is_the_memory_of_the_gradient),
+    ("adamBeta2", r34_adam_beta2_is_the_memory_of_its_square),
+    ("adamEpsilon", r34_adam_epsilon_dampens_the_update),
+    ("longRecords", r34_r11_long_records_are_refused_dropped_or_cut),
+    ("allowEmptyCompletions", r34_r7_empty_completions_are_allowed_by_number),
+    ("checkpointSteps", r34_checkpoint_steps_is_their_distance),
+    ("keepCheckpoints", r34_keep_checkpoints_is_how_many_stay),
+    ("evalPercentage", r34_eval_percentage_holds_records_out),
+    ("evaluationData", r34_evaluation_data_is_what_the_task_is_measured_on),
+    ("generalData", r34_general_data_is_what_forgetting_is_measured_on),
+    ("recompute", r34_recompute_saves_memory_and_changes_no_bit),
+];
+
+#[test]
+fn r34_every_setting_has_a_test() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path()).arg("settings").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // outside a terminal no cell wraps, so each line is a key
+    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_string();
+    let listed: Vec<String> = text.lines().skip(1).map(first).filter(|key| !key.is_empty()).collect();
+    let tested: Vec<&str> = TESTED.iter().map(|(key, _)| *key).collect();
+    assert_eq!(listed, tested);
+}
+
+/// Two runs that differ in one setting, beside those of both.
+fn pair(key: &str, values: [&str; 2], both: &[(&str, &str)]) -> (Bench, [Run; 2]) {
+    let bench = Bench::new();
+    let runs = values.map(|value| bench.completed(&[both, &[(key, value)]].concat()));
+    (bench, runs)
+}
+
+fn of_both<T>(runs: &[Run; 2], value: impl Fn(&Run) -> T) -> [T; 2] {
+    [value(&runs[0]), value(&runs[1])]
+}
+
+fn losses(run: &Run) -> Vec<f64> {
+    run.job().steps("loss")
+}
+
+fn rates(run: &Run) -> Vec<f64> {
+    run.job().steps("learning_rate")
+}
+
+/// All values of the delta, squared and added, tensor by tensor.
+fn norms(run: &Run) -> Vec<(String, f64)> {
+    let bytes = fs_err::read(run.delta()).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let square = |chunk: &[u8]| f64::from(f32::from_le_bytes(chunk.try_into().unwrap())).powi(2);
+    let mut norms: Vec<(String, f64)> = tensors
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| (name, view.data().chunks_exact(4).map(square).sum::<f64>().sqrt()))
+        .collect();
+    norms.sort_by(|one, other| one.0.cmp(&other.0));
+    norms
+}
+
+/// Continued pre-training on one text.
+fn text_request(bench: &Bench, settings: &[(&str, &str)]) -> Value {
+    bench.write("text.txt", "the river and the stone, the winter and the house\n".repeat(41));
+    let mut request = bench.request(settings);
+    request["customizationType"] = json!("CONTINUED_PRE_TRAINING");
+    request["trainingDataConfig"]["s3Uri"] = json!("text.txt");
+    request
+}
+
+#[test]
+fn r34_epoch_count_repeats_the_data() {
+    let (_bench, runs) = pair("epochCount", ["1", "3"], &[]);
+    assert_eq!(of_both(&runs, |run| run.job().steps("epoch")), [vec![0.0; 3], [[0.0; 3], [1.0; 3], [2.0; 3]].concat()]);
+    assert_eq!(of_both(&runs, |run| run.job().plan()["steps"]["total"].clone()), [json!(3), json!(9)]);
+}
+
+#[test]
+fn r34_batch_size_is_records_a_step() {
+    let (_bench, runs) = pair("batchSize", ["4", "5"], &[("epochCount", "1"), ("shuffle", "false")]);
+    let [four, five] = of_both(&runs, |run| run.job().steps("target_tokens"));
+    assert_eq!((four.len(), five.len()), (3, 3), "12 records; the short last step is its own (R4)");
+    assert_eq!(four.iter().sum::<f64>(), five.iter().sum::<f64>());
+    assert!(five[0] > four[0] && five[2] < four[2], "{four:?} {five:?}");
+}
+
+#[test]
+fn r34_learning_rate_is_the_rate_of_the_steps() {
+    let (_bench, runs) = pair("learningRate", ["0", "0.01"], &[("schedule", "constant"), ("shuffle", "false")]);
+    assert_eq!(of_both(&runs, rates), [vec![0.0; 6], vec![0.01; 6]]);
+    let [still, moved] = of_both(&runs, losses);
+    assert_eq!(still[..3], still[3..], "a rate of zero changes nothing");
+    assert_eq!(moved[0], still[0]);
+    assert!(moved[3] < still[3] && moved[5] < still[5], "{moved:?}");
+}
+
+#[test]
+fn r34_warm_up_rises_in_a_line() {
+    let (_bench, runs) = pair("learningRateWarmupSteps", ["0", "4"], &[("schedule", "constant")]);
+    let expected = [vec![0.01; 6], vec![0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01]];
+    assert_eq!(of_both(&runs, rates), expected);
+}
+
+#[test]
+fn r34_schedule_shapes_the_rate() {
+    let bench = Bench::new();
+    let rates = |name: &str| rates(&bench.completed(&[("schedule", name), ("learningRate", "1"), ("maxSteps", "4")]));
+    let near = |rates: Vec<f64>, expected: [f64; 4]| {
+        let close = rates.iter().zip(expected).all(|(rate, expected)| (rate - expected).abs() < 1e-12);
+        assert!(close && rates.len() == 4, "{rates:?} {expected:?}");
+    };
+    near(rates("constant"), [1.0, 1.0, 1.0, 1.0]);
+    near(rates("linear"), [1.0, 0.75, 0.5, 0.25]);
+    let quarter = std::f64::consts::FRAC_1_SQRT_2 / 2.0;
+    near(rates("cosine"), [1.0, 0.5 + quarter, 0.5, 0.5 - quarter]);
+}
+
+#[test]
+fn r34_trainable_chooses_the_tensors() {
+    let (bench, runs) = pair("trainable", ["head", "all"], &[]);
+    let [head, all] = of_both(&runs, norms);
+    assert_eq!(head.len(), 1);
+    assert_eq!(head[0].0, "lm_head.weight");
+    let base = fs_err::read(bench.path("base/model.safetensors")).unwrap();
+    let mut names =
+        SafeTensors::deserialize(&base).unwrap().names().into_iter().map(str::to_string).collect::<Vec<_>>();
+    names.sort();
+    assert_eq!(all.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
+    assert_eq!(of_both(&runs, |run| run.job().plan()["trainable"]["kind"].clone()), [json!("head"), json!("all")]);
+    // the default follows what the job is for
+    let run = bench.run(&text_request(&bench, &[("epochCount", "1")])).expect_success();
+    assert_eq!(run.job().plan()["trainable"]["kind"], "all");
+}
+
+#[test]
+fn r34_max_sequence_length_bounds_rows_and_records() {
+    let bench = Bench::new();
+    let settings = |length| [("maxSequenceLength", length), ("batchSize", "1"), ("epochCount", "1")];
+    let run = |length| bench.run(&text_request(&bench, &settings(length))).expect_success();
+    let (short, long) = (run("16"), run("64"));
+    let rows = |run: &Run| run.job().steps("tokens");
+    let longest = |run: &Run| rows(run).into_iter().fold(0.0, f64::max);
+    assert_eq!((longest(&short), longest(&long)), (16.0, 64.0));
+    assert_eq!(rows(&short).iter().sum::<f64>(), rows(&long).iter().sum::<f64>(), "every token once");
+    assert!(bench.refused(&bench.request(&[("maxSequenceLength", "16")])).contains("more than the maximum of 16"));
+}
+
+#[test]
+fn r34_r1_micro_batch_tokens_cuts_the_step_and_leaves_its_loss() {
+    let both = [("trainable", "all"), ("batchSize", "6"), ("learningRate", "0.001")];
+    let (_bench, runs) = pair("microBatchTokens", ["4096", "40"], &both);
+    let [whole, cut] = of_both(&runs, losses);
+    assert_eq!(whole.len(), 4);
+    for (whole, cut) in whole.iter().zip(&cut) {
+        assert!((whole - cut).abs() < 1e-6 * whole, "{whole} {cut}");
+    }
+    let [whole, cut] = of_both(&runs, |run| run.job().plan()["memory"]["activationBytes"].as_u64().unwrap());
+    assert!(cut < whole, "fewer tokens at once take less memory: {cut} {whole}");
+}
+
+#[test]
+fn r34_max_steps_ends_within_an_epoch() {
+    let (_bench, runs) = pair("maxSteps", ["4", "100"], &[]);
+    assert_eq!(of_both(&runs, |run| run.job().steps("step").len()), [4, 6]);
+    assert_eq!(runs[0].job().checkpoints().last().unwrap(), "step-00000004", "there is one at the end");
+}
+
+#[test]
+fn r34_seed_orders_the_records() {
+    let (bench, runs) = pair("seed", ["0", "1"], &[]);
+    let [zero, one] = of_both(&runs, |run| run.job().steps("tokens"));
+    assert_ne!(zero, one);
+    assert_eq!(zero.iter().sum::<f64>(), one.iter().sum::<f64>());
+    let again = bench.completed(&[("seed", "1")]);
+    assert_eq!(again.delta_hash(), runs[1].delta_hash(), "the same seed is the same run");
+    assert_ne!(runs[0].delta_hash(), runs[1].delta_hash());
+}
+
+#[test]
+fn r34_shuffle_leaves_the_order_of_the_file() {
+    let (_bench, runs) = pair("shuffle", ["false", "true"], &[]);
+    let [file, shuffled] = of_both(&runs, |run| run.job().steps("tokens"));
+    assert_eq!(file[..3], file[3..], "the same in each epoch");
+    assert!(file[0] < file[1] && file[1] < file[2], "records of the file get longer: {file:?}");
+    assert_ne!(shuffled[..3], shuffled[3..], "each epoch has an order of its own: {shuffled:?}");
+    assert_ne!(shuffled, file);
+}
+
+#[test]
+fn r34_weight_decay_shrinks_the_weights() {
+    let (_bench, runs) = pair("weightDecay", ["0", "1"], &[("trainable", "all"), ("learningRate", "0.01")]);
+    let [plain, decayed] = of_both(&runs, norms);
+    for ((name, plain), (_, decayed)) in plain.iter().zip(&decayed) {
+        let is_norm = name.contains("norm");
+        assert!(is_norm || decayed < plain, "{name}: {decayed} {plain}");
+    }
+    assert_eq!(losses(&runs[0])[0], losses(&runs[1])[0]);
+}
+
+#[test]
+fn r34_r37_clip_norm_scales_long_gradients() {
+    let bench = Bench::new();
+    let run = |norm| bench.completed(&[("clipNorm", norm)]);
+    let (off, tight) = (run("0"), run("0.001"));
+    assert_eq!(off.job().steps("clip_factor"), [1.0; 6]);
+    let (factors, lengths) = (tight.job().steps("clip_factor"), tight.job().steps("grad_norm"));
+    for (factor, length) in factors.iter().zip(&lengths) {
+        assert!(*factor < 1.0 && (factor * length - 0.001).abs() < 1e-6, "{factor} {length}");
+    }
+    assert_eq!(off.job().steps("grad_norm")[0], lengths[0], "the norm is the one before clipping");
+    assert_ne!(off.delta_hash(), tight.delta_hash());
+}
+
+/// Two runs whose first update is the same and whose later ones are not.
+fn assert_memory_of_adam(key: &str, values: [&str; 2]) {
+    let (_bench, runs) = pair(key, values, &[("schedule", "constant")]);
+    let [one, other] = of_both(&runs, losses);
+    assert_eq!(one[0], other[0]);
+    assert!((one[1] - other[1]).abs() < 1e-4, "a first update forgets nothing: {one:?} {other:?}");
+    assert!((one[5] - other[5]).abs() > 1e-3, "{one:?} {other:?}");
+    assert_ne!(runs[0].delta_hash(), runs[1].delta_hash());
+}
+
+#[test]
+fn r34_adam_beta1_is_the_memory_of_the_gradient() {
+    assert_memory_of_adam("adamBeta1", ["0.9", "0"]);
+}
+
+#[test]
+fn r34_adam_beta2_is_the_memory_of_its_square() {
+    assert_memory_of_adam("adamBeta2", ["0.999", "0.1"]);
+}
+
+#[test]
+fn r34_adam_epsilon_dampens_the_update() {
+    let (_bench, runs) = pair("adamEpsilon", ["1e-8", "1"], &[("schedule", "constant")]);
+    let [small, large] = of_both(&runs, losses);
+    assert_eq!(small[0], large[0]);
+    assert!(large[5] > small[5] + 0.1, "{small:?} {large:?}");
+}
+
+#[test]
+fn r34_r11_long_records_are_refused_dropped_or_cut() {
+    let bench = Bench::new();
+    let settings = |policy| [("maxSequenceLength", "24"), ("longRecords", policy)];
+    assert!(bench.refused(&bench.request(&settings("error"))).contains("are more than the maximum of 24"));
+    let plan = |policy| bench.completed(&settings(policy)).job().plan()["data"]["training"].clone();
+    let (dropped, cut) = (plan("drop"), plan("truncate"));
+    assert!(dropped["droppedRecords"].as_u64().unwrap() > 0 && dropped["lostTargetTokens"].as_u64().unwrap() > 0);
+    assert_eq!((&cut["droppedRecords"], &cut["lostTargetTokens"]), (&json!(0), &json!(0)));
+    assert!(cut["targetTokens"].as_u64() > dropped["targetTokens"].as_u64());
+}
+
+#[test]
+fn r34_r7_empty_completions_are_allowed_by_number() {
+    let bench = Bench::new();
+    bench.write("train.jsonl", records(4) + "{\"prompt\": \"the river\", \"completion\": \"\"}\n");
+    assert!(bench.refused(&bench.request(&[])).contains("the completion is empty (allowed: 0)"));
+    let run = bench.completed(&[("allowEmptyCompletions", "1")]);
+    assert_eq!(run.job().plan()["data"]["training"]["records"], 5);
+}
+
+#[test]
+fn r34_checkpoint_steps_is_their_distance() {
+    let bench = Bench::new();
+    let steps = |settings: &[(&str, &str)]| {
+        let events = bench.completed(settings).job().events_of("checkpoint");
+        events.iter().map(|event| event["step"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(&[]), [3, 6], "at each epoch's end");
+    assert_eq!(steps(&[("checkpointSteps", "4")]), [4, 6], "and at the end");
+    assert_eq!(steps(&[("checkpointSteps", "1")]), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn r34_keep_checkpoints_is_how_many_stay() {
+    let (_bench, runs) = pair("keepCheckpoints", ["1", "4"], &[("checkpointSteps", "1")]);
+    let [one, four] = of_both(&runs, |run| run.job().checkpoints());
+    assert_eq!(one, ["step-00000006"]);
+    assert_eq!(four, ["step-00000003", "step-00000004", "step-00000005", "step-00000006"]);
+    let [one, four] = of_both(&runs, |run| run.job().plan()["diskBytes"].as_u64().unwrap());
+    assert!(one < four, "the plan's disk counts them (R18)");
+}
+
+#[test]
+fn r34_eval_percentage_holds_records_out() {
+    let (_bench, runs) = pair("evalPercentage", ["0", "25"], &[]);
+    let [all, split] = of_both(&runs, |run| run.job().plan()["data"].clone());
+    assert_eq!((&all["training"]["records"], all["validation"].as_array().unwrap().len()), (&json!(12), 0));
+    assert_eq!((&split["training"]["records"], &split["validation"][0]["records"]), (&json!(9), &json!(3)));
+    assert_eq!(of_both(&runs, |run| run.job().events_of("validation").len()), [0, 3], "before, and after each epoch");
+    assert!(runs[0].stdout().contains("task: not measured, no held-out data"));
+    assert!(runs[1].stdout().contains("held out by evalPercentage"), "{}", runs[1].stdout());
+}
+
+/// Names of the report's suites.
+fn suites(run: &Run, kind: &str) -> Vec<String> {
+    let text = fs_err::read_to_string(run.job().folder.join("report/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    report[kind].as_array().unwrap().iter().map(|suite| suite["name"].as_str().unwrap().to_string()).collect()
+}
+
+#[test]
+fn r34_evaluation_data_is_what_the_task_is_measured_on() {
+    let bench = Bench::new();
+    bench.write("data/held-out.jsonl", records(6));
+    bench.write("data/prose.txt", "the river and the stone, the winter and the house\n".repeat(10));
+    assert!(suites(&bench.completed(&[]), "task").is_empty());
+    let run = bench.completed(&[("evaluationData", "data/held-out.jsonl, data/prose.txt")]);
+    assert_eq!(suites(&run, "task"), ["data/held-out", "data/prose"]);
+    assert!(run.stdout().contains("task measured on evaluationData"), "{}", run.stdout());
+}
+
+#[test]
+fn r34_general_data_is_what_forgetting_is_measured_on() {
+    let bench = Bench::new();
+    let mut request = bench.request(&[]);
+    request["hyperParameters"].as_object_mut().unwrap().remove("generalData");
+    let run = bench.run(&request).expect_success();
+    assert_eq!(suites(&run, "general"), ["general/items", "general/prose"], "by default");
+    let run = bench.completed(&[("generalData", "none")]);
+    assert!(suites(&run, "general").is_empty() && run.stdout().contains("general: not measured"), "{}", run.stdout());
+    let run = bench.completed(&[("generalData", "s3://outcrop-examples/general/prose.txt")]);
+    assert_eq!(suites(&run, "general"), ["general/prose"]);
+}
+
+#[test]
+fn r34_recompute_saves_memory_and_changes_no_bit() {
+    let (_bench, runs) = pair("recompute", ["none", "block"], &[("trainable", "all")]);
+    assert_eq!(of_both(&runs, |run| run.job().plan()["recompute"].clone()), [json!(false), json!(true)]);
+    let [none, block] = of_both(&runs, |run| run.job().plan()["memory"]["activationBytes"].as_u64().unwrap());
+    assert!(block < none, "{block} {none}");
+    assert_eq!(runs[0].delta_hash(), runs[1].delta_hash());
+}
