@@ -11,6 +11,7 @@
 //! dimension, V vocabulary, N rows that are targets. A row holds several documents; nothing is padded.
 
 pub mod adamw;
+pub mod adamw_8bit;
 pub mod attention;
 pub mod autograd;
 pub mod device;
@@ -21,10 +22,13 @@ pub mod global_norm;
 pub mod gradient;
 pub mod head_loss;
 pub mod linear;
+pub mod lion;
+pub mod parameter;
 pub mod residual;
 pub mod rms_norm;
 pub mod rope;
 pub mod rows;
+pub mod sgd;
 mod simd;
 mod storage;
 #[cfg(test)]
@@ -32,4 +36,5 @@ mod testing;
 
 pub use documents::Documents;
 pub use gradient::{Gradient, Gradients};
+pub use parameter::Parameter;
 pub use storage::{fused, update, view};

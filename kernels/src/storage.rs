@@ -1,9 +1,10 @@
-//! Access to the f32 values of a tensor on the CPU: a read guard and an in-place update.
+//! Access to the values of a tensor on the CPU: a read guard of f32 and an in-place update.
 //!
-//! Left out: other dtypes and devices; an op that meets one runs its reference instead.
+//! Left out: reading other dtypes, and other devices; an op that meets one runs its reference instead.
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, bail};
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 
 /// True where the CPU kernels apply: f32 on the CPU.
@@ -40,18 +41,40 @@ pub fn view(tensor: &Tensor) -> Result<View<'_>> {
     }
 }
 
-struct Update<F> {
-    name: &'static str,
-    function: RefCell<Option<F>>,
+/// A type whose values an update can change in place.
+pub(crate) trait Element: Sized {
+    /// The values of a storage of this type; None for one of another.
+    fn values(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
-impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Update<F> {
+macro_rules! element {
+    ($($type:ty = $variant:ident),*) => {
+        $(impl Element for $type {
+            fn values(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                match storage {
+                    CpuStorage::$variant(values) => Some(values),
+                    _ => None,
+                }
+            }
+        })*
+    };
+}
+
+element!(f32 = F32, half::bf16 = BF16, half::f16 = F16, u8 = U8);
+
+struct Update<F, T> {
+    name: &'static str,
+    function: RefCell<Option<F>>,
+    element: PhantomData<T>,
+}
+
+impl<T: Element, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Update<F, T> {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let CpuStorage::F32(values) = storage else { bail!("{}: f32 needed", self.name) };
+        let Some(values) = T::values(storage) else { bail!("{}: {} needed", self.name, std::any::type_name::<T>()) };
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("{}: a contiguous tensor is needed, got strides {:?}", self.name, layout.stride())
         };
@@ -65,7 +88,16 @@ impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Update<F> {
 /// Changes the values of a contiguous f32 tensor on the CPU in place; every tensor that shares its storage sees it.
 /// The function must not touch `tensor` itself: its storage is locked.
 pub fn update(name: &'static str, tensor: &Tensor, function: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
-    tensor.inplace_op1(&Update { name, function: RefCell::new(Some(function)) })
+    update_as(name, tensor, function)
+}
+
+/// [`update`] of a tensor of another type.
+pub(crate) fn update_as<T: Element>(
+    name: &'static str,
+    tensor: &Tensor,
+    function: impl FnOnce(&mut [T]) -> Result<()>,
+) -> Result<()> {
+    tensor.inplace_op1(&Update { name, function: RefCell::new(Some(function)), element: PhantomData })
 }
 
 /// A pointer that tasks share to write disjoint parts of one buffer.

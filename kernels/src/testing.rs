@@ -10,6 +10,12 @@ pub(crate) fn random(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
+/// The bits of a tensor's values, widened to f32.
+pub(crate) fn bits(tensor: &Tensor) -> Vec<u32> {
+    let values = tensor.flatten_all().unwrap().to_dtype(candle_core::DType::F32).unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
 /// Largest absolute difference at most `tolerance` times the largest expected value (at least 1).
 pub(crate) fn assert_close(name: &str, actual: &Tensor, expected: &Tensor, tolerance: f32) {
     assert_eq!(actual.dims(), expected.dims(), "{name}: shapes");

@@ -1,16 +1,14 @@
-//! AdamW on the CPU: chunks in parallel, 28 bytes moved per weight (read p, m, v, g; write p, m, v).
+//! AdamW on the CPU: chunks in parallel, 28 bytes moved per weight (read p, m, v, g; write p, m, v), and 2 more where
+//! a 16-bit weight is written beside its master.
 
 use super::{Factors, Update};
-use crate::simd;
+use crate::parameter::{CHUNK, Parameter};
 use crate::storage::{update, view};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-/// Weights a task takes: 64 KiB of each of the four tensors.
-const CHUNK: usize = 16 * 1024;
-
 pub(super) fn step(
-    weight: &Tensor,
+    parameter: Parameter,
     first: &Tensor,
     second: &Tensor,
     gradient: &Tensor,
@@ -19,24 +17,22 @@ pub(super) fn step(
     let factors = numbers.factors();
     let g = view(gradient)?;
     let g: &[f32] = &g;
-    update("adamw weight", weight, |p| {
-        update("adamw first moment", first, |m| {
-            update("adamw second moment", second, |v| {
-                let state = p.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
-                state.zip(g.par_chunks(CHUNK)).for_each(|(((p, m), v), g)| {
-                    simd::run(
-                        #[inline(always)]
-                        || chunk(p, m, v, g, factors),
-                    );
-                });
-                Ok(())
-            })
+    update("adamw first moment", first, |m| {
+        update("adamw second moment", second, |v| {
+            let state = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)).zip(g.par_chunks(CHUNK));
+            parameter.update(
+                "adamw weight",
+                state,
+                #[inline(always)]
+                |p, ((m, v), g)| chunk(p, m, v, g, factors),
+            )
         })
     })
 }
 
+/// The update of slices of equal length.
 #[inline(always)]
-fn chunk(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], f: Factors) {
+pub(crate) fn chunk(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], f: Factors) {
     let len = p.len();
     let (m, v, g) = (&mut m[..len], &mut v[..len], &g[..len]);
     for i in 0..len {
