@@ -66,6 +66,35 @@ fn every_config_runs_from_any_folder_and_leaves_its_report_its_metrics_and_its_m
     }
 }
 
+/// A few steps on the sentiment data with each optimizer: the validation loss falls, and falls the same way again.
+#[test]
+fn every_optimizer_trains_the_sentiment_config_the_same_way_twice() {
+    let config = repository().join("configs/sentiment.json");
+    let cases = [("adamw", "0.001"), ("adamw8bit", "0.001"), ("sgd", "0.3"), ("lion", "0.0003")];
+    for (optimizer, rate) in cases {
+        let losses = || {
+            let folder = tempfile::tempdir().unwrap();
+            let settings =
+                [("optimizer", optimizer), ("learningRate", rate), ("evaluationData", "none"), ("generalData", "none")];
+            let settings = settings.map(|(key, value)| format!("{key}={value}"));
+            let mut arguments = vec!["--set", "maxSteps=12"];
+            settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+            let output = command(folder.path()).arg("train").arg(&config).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let jobs = folder.path().join("home/jobs");
+            let job = Job { folder: jobs.join(names(&jobs).pop().unwrap()) };
+            let loss = |event: &Value| event["loss"].as_f64().unwrap();
+            let validation: Vec<f64> = job.events_of("validation").iter().map(loss).collect();
+            (validation, job.steps("loss"))
+        };
+        let (validation, steps) = losses();
+        println!("{optimizer}: validation loss {validation:?}");
+        assert_eq!(validation.len(), 2, "before and behind");
+        assert!(validation[1] < 0.97 * validation[0], "{optimizer}: {validation:?} {steps:?}");
+        assert_eq!(losses(), (validation, steps), "{optimizer}");
+    }
+}
+
 /// R32: the verdict comes first, in every form; both the task and general knowledge were measured.
 fn check_report(path: &Path, stdout: &str) {
     let markdown = fs_err::read_to_string(path).unwrap();

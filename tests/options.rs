@@ -21,11 +21,13 @@ const TESTED: &[(&str, fn())] = &[
     ("maxSteps", r34_max_steps_ends_within_an_epoch),
     ("seed", r34_seed_orders_the_records),
     ("shuffle", r34_shuffle_leaves_the_order_of_the_file),
+    ("optimizer", r34_optimizer_is_the_rule_of_the_updates),
     ("weightDecay", r34_weight_decay_shrinks_the_weights),
     ("clipNorm", r34_r37_clip_norm_scales_long_gradients),
     ("adamBeta1", r34_adam_beta1_is_the_memory_of_the_gradient),
     ("adamBeta2", r34_adam_beta2_is_the_memory_of_its_square),
     ("adamEpsilon", r34_adam_epsilon_dampens_the_update),
+    ("momentum", r34_momentum_is_the_memory_of_sgd),
     ("longRecords", r34_r11_long_records_are_refused_dropped_or_cut),
     ("allowEmptyCompletions", r34_r7_empty_completions_are_allowed_by_number),
     ("checkpointSteps", r34_checkpoint_steps_is_their_distance),
@@ -34,6 +36,7 @@ const TESTED: &[(&str, fn())] = &[
     ("evaluationData", r34_evaluation_data_is_what_the_task_is_measured_on),
     ("generalData", r34_general_data_is_what_forgetting_is_measured_on),
     ("recompute", r34_recompute_saves_memory_and_changes_no_bit),
+    ("dtype", r34_dtype_is_the_type_of_weights_and_not_of_masters),
 ];
 
 #[test]
@@ -206,6 +209,89 @@ fn r34_shuffle_leaves_the_order_of_the_file() {
     assert!(file[0] < file[1] && file[1] < file[2], "records of the file get longer: {file:?}");
     assert_ne!(shuffled[..3], shuffled[3..], "each epoch has an order of its own: {shuffled:?}");
     assert_ne!(shuffled, file);
+}
+
+#[test]
+fn r34_optimizer_is_the_rule_of_the_updates() {
+    let bench = Bench::new();
+    let run = |optimizer, rate| {
+        let settings =
+            [("optimizer", optimizer), ("learningRate", rate), ("schedule", "constant"), ("shuffle", "false")];
+        let run = bench.completed(&settings);
+        let again = bench.completed(&settings);
+        assert_eq!(run.delta_hash(), again.delta_hash(), "{optimizer}: the same request is the same run");
+        let losses = losses(&run);
+        assert!((0..3).all(|step| losses[step + 3] < losses[step]), "{optimizer}: {losses:?}");
+        assert!(run.stdout().contains(optimizer) || run.stderr().contains(optimizer), "the plan says it");
+        run
+    };
+    let runs = [run("adamw", "0.01"), run("adamw8bit", "0.01"), run("sgd", "0.5"), run("lion", "0.003")];
+    let mut hashes: Vec<String> = runs.iter().map(Run::delta_hash).collect();
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 4);
+    let values = 512 * 32; // the head's
+    let bytes: Vec<u64> =
+        runs.iter().map(|run| run.job().plan()["memory"]["optimizerBytes"].as_u64().unwrap()).collect();
+    assert_eq!(bytes, [8 * values, 2 * (values + values / 256 * 4), 4 * values, 4 * values]);
+    assert_eq!(runs[3].job().plan()["hyperparameters"]["adamBeta2"], "0.99", "Lion's own default");
+    assert_eq!(
+        bench.refused(&bench.request(&[("optimizer", "adam")])),
+        "hyperParameters.optimizer is `adam`, allowed are `adamw`, `adamw8bit`, `sgd`, `lion`"
+    );
+}
+
+#[test]
+fn r34_momentum_is_the_memory_of_sgd() {
+    let both = [("optimizer", "sgd"), ("schedule", "constant"), ("learningRate", "0.5")];
+    let (bench, runs) = pair("momentum", ["0.9", "0"], &both);
+    let [one, other] = of_both(&runs, losses);
+    assert_eq!(one[..2], other[..2], "a first update has nothing to remember");
+    assert!(one[5] < other[5], "{one:?} {other:?}");
+    assert_eq!(
+        bench.refused(&bench.request(&[("momentum", "0.9")])),
+        "hyperParameters.momentum has no effect with optimizer `adamw`, only with `sgd`; leave it out"
+    );
+}
+
+#[test]
+fn r34_dtype_is_the_type_of_weights_and_not_of_masters() {
+    let (bench, runs) = pair("dtype", ["float32", "bfloat16"], &[("trainable", "all"), ("learningRate", "0.001")]);
+    let [wide, narrow] = of_both(&runs, losses);
+    for (wide, narrow) in wide.iter().zip(&narrow) {
+        assert!(wide != narrow && (wide - narrow).abs() < 0.005 * wide, "{wide} {narrow}");
+    }
+    let parameters = runs[0].job().plan()["trainable"]["parameters"].as_u64().unwrap();
+    let bytes = of_both(&runs, |run| run.job().plan()["memory"]["weightsBytes"].as_u64().unwrap());
+    assert_eq!(bytes, [4 * parameters, (2 + 4) * parameters], "16 bits and their masters");
+    let said = |run: &Run| (run.stdout() + &run.stderr()).contains("bfloat16 saves memory on the CPU, not time");
+    assert_eq!(of_both(&runs, said), [false, true]);
+    for run in &runs {
+        let bytes = fs_err::read(run.delta()).unwrap();
+        for (name, tensor) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            assert_eq!(tensor.dtype(), safetensors::Dtype::F32, "{name}");
+            let lower = tensor.data().chunks_exact(4).filter(|bytes| bytes[0] != 0 || bytes[1] != 0).count();
+            assert!(lower > 0, "{name} is the master, not its rounding");
+        }
+    }
+    // R30: what an export in 16 bits loses of the masters is said; one in 32 bits loses nothing
+    let model = names_of_models(&bench).pop().unwrap();
+    let export = |folder: &str, dtype: &str| {
+        let output = bench.outcrop().args(["models", "export", &model, folder, "--dtype", dtype]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (exact, rounded) = (export("wide", "f32"), export("narrow", "bf16"));
+    assert!(exact.contains("logits differ by at most 0.0e0") && !exact.contains("rounded"), "{exact}");
+    assert!(rounded.contains("% of the values are rounded"), "{rounded}");
+    assert_eq!(
+        bench.refused(&bench.request(&[("dtype", "float16")])),
+        "hyperParameters.dtype is `float16`, allowed are `float32`, `bfloat16`"
+    );
+}
+
+/// Ids of the custom models.
+fn names_of_models(bench: &Bench) -> Vec<String> {
+    common::names(&bench.path("home/models")).into_iter().filter(|name| name != "lock").collect()
 }
 
 #[test]

@@ -149,6 +149,29 @@ fn r26_ctrl_c_writes_a_checkpoint_and_the_resumed_run_is_the_same() {
 }
 
 #[test]
+fn r25_a_stopped_run_resumes_bit_for_bit_with_every_optimizer_and_in_16_bits() {
+    let cases: [(&str, &[(&str, &str)]); 5] = [
+        ("adamw8bit", &[]),
+        ("sgd", &[("learningRate", "0.1")]),
+        ("lion", &[("learningRate", "0.001")]),
+        ("adamw", &[("dtype", "bfloat16")]),
+        ("adamw8bit", &[("dtype", "bfloat16")]),
+    ];
+    for (optimizer, more) in cases {
+        let bench = bench();
+        let mut request = request(&bench, "all", "0");
+        request["hyperParameters"]["optimizer"] = json!(optimizer);
+        more.iter().for_each(|(key, value)| request["hyperParameters"][*key] = json!(value));
+        let whole = bench.run(&request).expect_success();
+        let (running, id) = start(&bench, 7);
+        running.signal("INT");
+        assert_eq!(running.end().0, Some(130), "{optimizer} {more:?}");
+        resume(&bench, &id, &[]).expect_success();
+        assert_same(&bench.job(&id), &whole, &bench);
+    }
+}
+
+#[test]
 fn a_second_ctrl_c_stops_at_once() {
     let bench = Bench::new();
     // one step of this takes many seconds: the built-in base, all weights, 64 long records

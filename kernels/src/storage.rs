@@ -12,6 +12,17 @@ pub fn fused(tensor: &Tensor) -> bool {
     matches!(tensor.device(), Device::Cpu) && tensor.dtype() == DType::F32
 }
 
+/// True for 16-bit values on the CPU, where candle has no bf16 product and sums in 16 bits: an op widens them, runs its
+/// f32 kernel, and rounds its result once.
+pub(crate) fn narrow(tensor: &Tensor) -> bool {
+    matches!(tensor.device(), Device::Cpu) && matches!(tensor.dtype(), DType::BF16 | DType::F16)
+}
+
+/// The tensor in f32; itself where it is.
+pub(crate) fn wide(tensor: &Tensor) -> Result<Tensor> {
+    tensor.to_dtype(DType::F32)
+}
+
 /// The values of a contiguous f32 tensor on the CPU, locked for reading while the view lives.
 pub struct View<'a> {
     storage: StorageRef<'a>,

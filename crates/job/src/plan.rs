@@ -36,8 +36,6 @@ pub struct Plan {
     pub steps: StepPlan,
     /// Where it runs, such as `cpu` or `cuda:0`.
     pub device: String,
-    /// Type of the computation, such as `f32` or `bf16`.
-    pub dtype: String,
     /// Most tokens of a record or row, after the base model's context capped it.
     pub max_sequence_length: u64,
     /// Most tokens of one forward and backward pass, chosen or given.
@@ -252,7 +250,6 @@ impl Plan {
         add("trainedParameters", self.trainable.parameters.to_string(), true);
         add("totalSteps", self.steps.total.to_string(), true);
         add("device", self.device.clone(), true);
-        add("dtype", self.dtype.clone(), true);
         add("sequenceLength", self.max_sequence_length.to_string(), true);
         // Another cut of the step adds the same numbers in another order: equal but for rounding, not bit for bit.
         add("tokensPerPass", self.micro_batch_tokens.to_string(), true);
@@ -296,6 +293,7 @@ impl SavedPlan {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::hyperparameters::Dtype;
 
     pub(crate) fn plan() -> Plan {
         let set = DataSet {
@@ -327,7 +325,6 @@ pub(crate) mod tests {
             trainable: TrainablePlan { kind: "head".into(), tensors: 1, parameters: 100 },
             steps: StepPlan { per_epoch: 4, total: 20 },
             device: "cpu".into(),
-            dtype: "f32".into(),
             max_sequence_length: 128,
             micro_batch_tokens: 128,
             recompute: false,
@@ -357,7 +354,7 @@ pub(crate) mod tests {
             |plan| plan.data.validation.clear(),
             |plan| plan.steps.total = 21,
             |plan| plan.device = "cuda:0".into(),
-            |plan| plan.dtype = "bf16".into(),
+            |plan| plan.hyperparameters.dtype = Dtype::Bfloat16,
             |plan| plan.micro_batch_tokens = 64,
             |plan| plan.engine_version = "0.2.0".into(),
         ];

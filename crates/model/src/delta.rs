@@ -23,6 +23,21 @@ pub fn read(path: &Path, dtype: DType, device: &Device) -> Result<Vec<(String, T
     Ok(weights.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect())
 }
 
+/// Writes tensors in their own types, in the form of a delta: a checkpoint's.
+pub fn write_exact(path: &Path, tensors: &[(String, Tensor)], base_hash: &str) -> Result<()> {
+    let tensors = tensors
+        .iter()
+        .map(|(name, tensor)| Ok((name.clone(), tensor.to_device(&Device::Cpu)?.contiguous()?)))
+        .collect::<Result<Vec<_>>>()?;
+    safetensors::write(path, &tensors, Some(("base", base_hash)))
+}
+
+/// The tensors of a delta or of [`write_exact`], in their own types.
+pub fn read_exact(path: &Path, device: &Device) -> Result<Vec<(String, Tensor)>> {
+    let weights = safetensors::read(&[path.to_path_buf()], None, device)?;
+    Ok(weights.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect())
+}
+
 /// The hash of the base that a delta was trained on, as [`write()`] put it. Errors: not a delta.
 pub fn base_hash(path: &Path) -> Result<String> {
     let hash = safetensors::metadata(path)?.remove("base");

@@ -19,6 +19,8 @@ pub struct RoundTrip {
     /// Prompts behind which the greedy choice is the same: all of them where the files hold the weights exactly; a
     /// rounded weight may turn a near tie.
     pub same_choice: usize,
+    /// Share of the weights' values that the files' type can't hold and were rounded; 0 where they are exact.
+    pub rounded: f64,
 }
 
 /// Largest relative change of a prompt's NLL that an export may show: none where f32 weights on the CPU are read back
@@ -46,17 +48,28 @@ pub fn write(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType, prompt
     fs_err::create_dir_all(parent)?;
     let temporary = tempfile::Builder::new().prefix(".outcrop-export-").tempdir_in(parent);
     let temporary = temporary.map_err(|e| ModelError::invalid(parent, format!("can't be written: {e}")))?;
-    write_files(decoder, base, temporary.path(), dtype)?;
+    let rounded = write_files(decoder, base, temporary.path(), dtype)?;
     let result = compare(decoder, &Base::open(temporary.path())?, folder, dtype, prompts)?;
+    let result = RoundTrip { rounded, ..result };
     fs_err::rename(temporary.path(), folder)?;
     let _ = temporary.keep(); // it is the result now, nothing to delete
     Ok(result)
 }
 
-fn write_files(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType) -> Result<()> {
+/// Returns the share of the values that were rounded.
+fn write_files(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType) -> Result<f64> {
     let mut tensors = Vec::new();
+    let (mut rounded, mut all) = (0.0, 0);
     for (name, tensor) in decoder.weights() {
-        tensors.push((name.to_string(), tensor.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?));
+        let tensor = tensor.to_device(&Device::Cpu)?;
+        let stored = tensor.to_dtype(dtype)?.contiguous()?;
+        if dtype != tensor.dtype() {
+            let differs = stored.to_dtype(DType::F32)?.ne(&tensor.to_dtype(DType::F32)?)?;
+            rounded +=
+                f64::from(differs.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()?) * tensor.elem_count() as f64;
+        }
+        all += tensor.elem_count();
+        tensors.push((name.to_string(), stored));
     }
     safetensors::write(&folder.join("model.safetensors"), &tensors, None)?;
     let mut config = base.config().clone();
@@ -67,7 +80,8 @@ fn write_files(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType) -> R
     }
     let text = serde_json::to_string_pretty(&config).map_err(|e| ModelError::invalid(folder, e.to_string()))?;
     fs_err::write(folder.join("config.json"), text + "\n")?;
-    write_tokenizer(base, folder)
+    write_tokenizer(base, folder)?;
+    Ok(rounded / all.max(1) as f64)
 }
 
 /// Copies the tokenizer's files, or writes what the base lacks: a GGUF file has none, and a folder without a
@@ -135,7 +149,7 @@ fn compare(decoder: &Decoder, exported: &Base, folder: &Path, dtype: DType, prom
         largest = largest.max(difference);
         same_choice += usize::from(same);
     }
-    Ok(RoundTrip { largest_difference: largest, prompts: prompts.len(), same_choice })
+    Ok(RoundTrip { largest_difference: largest, prompts: prompts.len(), same_choice, rounded: 0.0 })
 }
 
 fn prompt_nll(logits: &Tensor, prompt: &[u32]) -> Result<f32> {

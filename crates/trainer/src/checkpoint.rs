@@ -3,7 +3,7 @@
 //! Written to a temporary folder, synced, hashed in a manifest, renamed; then old ones are pruned, never one that a
 //! reference holds (R18, R19). A resume takes the newest whose hashes hold.
 
-use crate::optimizer::{Moments, Optimizer};
+use crate::optimizer::Optimizer;
 use crate::{Result, TrainError};
 use candle_core::{DType, Tensor};
 use outcrop_job::{atomic, content_hash};
@@ -67,25 +67,21 @@ impl Checkpoints {
         Self { folder }
     }
 
-    /// Writes one and returns its folder's name and size. Errors: the disk; nothing half-written keeps the final name.
+    /// Writes one and returns its folder's name and size. Of a 16-bit weight the f32 master is written. Errors: the disk; nothing half-written keeps the final name.
     pub fn write(
         &self,
         state: &State,
         weights: &[(String, Tensor)],
-        optimizer: &Optimizer,
+        optimizer: &mut Optimizer,
         base_hash: &str,
     ) -> Result<(String, u64)> {
         fs_err::create_dir_all(&self.folder)?;
         let name = format!("step-{:08}", state.step);
         let temporary = tempfile::Builder::new().prefix(WRITING).tempdir_in(&self.folder)?;
         let path = temporary.path();
-        delta::write(&path.join(WEIGHTS), weights, base_hash)?;
-        let mut moments = Vec::new();
-        for (name, Moments { first, second }) in &optimizer.moments {
-            moments.push((format!("{name}/first"), first.clone()));
-            moments.push((format!("{name}/second"), second.clone()));
-        }
-        delta::write(&path.join(MOMENTS), &moments, base_hash)?;
+        delta::write(&path.join(WEIGHTS), &optimizer.values(weights), base_hash)?;
+        let moments: Vec<_> = optimizer.state().map(|(name, tensor)| (name, tensor.clone())).collect();
+        delta::write_exact(&path.join(MOMENTS), &moments, base_hash)?;
         atomic::write_atomic(&path.join(STATE), &json(state)?)?;
         let mut files = BTreeMap::new();
         let mut bytes = 0;
@@ -160,27 +156,26 @@ impl Checkpoints {
 }
 
 /// Puts a checkpoint's weights and moments in place of those in memory, and the optimizer's step.
-/// Errors: a tensor that is missing or misshapen.
+/// Errors: a tensor that is missing, misshapen, or of another type.
 pub fn restore(path: &Path, state: &State, weights: &[(String, Tensor)], optimizer: &mut Optimizer) -> Result<()> {
-    let wrong =
-        |name: &str| TrainError::Checkpoint { path: path.into(), message: format!("`{name}` is missing or misshapen") };
+    let wrong = |name: &str| TrainError::Checkpoint {
+        path: path.into(),
+        message: format!("`{name}` is missing, misshapen, or of another type"),
+    };
     let read = |file: &str, device| {
-        Ok::<BTreeMap<String, Tensor>, TrainError>(
-            delta::read(&path.join(file), DType::F32, device)?.into_iter().collect(),
-        )
+        Ok::<BTreeMap<String, Tensor>, TrainError>(delta::read_exact(&path.join(file), device)?.into_iter().collect())
     };
     let Some((_, first)) = weights.first() else { return Ok(()) };
     let (saved, moments) = (read(WEIGHTS, first.device())?, read(MOMENTS, first.device())?);
-    let find = |map: &BTreeMap<String, Tensor>, name: &str, like: &Tensor| {
-        map.get(name).filter(|found| found.shape() == like.shape()).cloned().ok_or_else(|| wrong(name))
+    let find = |map: &BTreeMap<String, Tensor>, name: &str, like: &Tensor, dtype: DType| {
+        let fits = |found: &&Tensor| found.shape() == like.shape() && found.dtype() == dtype;
+        map.get(name).filter(fits).cloned().ok_or_else(|| wrong(name))
     };
     for (name, weight) in weights {
-        weight.slice_set(&find(&saved, name, weight)?, 0, 0)?;
+        optimizer.set_values(name, weight, &find(&saved, name, weight, DType::F32)?)?;
     }
-    for (name, current) in &mut optimizer.moments {
-        let first = find(&moments, &format!("{name}/first"), &current.first)?;
-        let second = find(&moments, &format!("{name}/second"), &current.second)?;
-        *current = Moments { first, second };
+    for (name, current) in optimizer.state() {
+        *current = find(&moments, &name, current, current.dtype())?;
     }
     optimizer.step = state.step;
     Ok(())
@@ -206,16 +201,18 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::OptimizerSettings;
+    use crate::{OptimizerSettings, Rule};
     use candle_core::Device;
+    use outcrop_kernels::Gradients;
 
     fn weights(value: f32) -> Vec<(String, Tensor)> {
         vec![("w".into(), Tensor::full(value, (2, 3), &Device::Cpu).unwrap())]
     }
 
     fn optimizer(weights: &[(String, Tensor)]) -> Optimizer {
-        let settings = OptimizerSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
-        Optimizer::new(settings, weights.iter().map(|(n, t)| (n.as_str(), t))).unwrap()
+        let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, quantized: false };
+        let settings = OptimizerSettings { rule, weight_decay: 0.0 };
+        Optimizer::new(settings, weights.iter().map(|(n, t)| (n.as_str(), t)), &[]).unwrap()
     }
 
     fn state(step: u64) -> State {
@@ -225,7 +222,7 @@ mod tests {
     fn write(folder: &Path, step: u64) -> Checkpoints {
         let checkpoints = Checkpoints::new(folder.to_path_buf());
         let weights = weights(step as f32);
-        checkpoints.write(&state(step), &weights, &optimizer(&weights), "hash").unwrap();
+        checkpoints.write(&state(step), &weights, &mut optimizer(&weights), "hash").unwrap();
         checkpoints
     }
 
@@ -248,6 +245,76 @@ mod tests {
         restore(&path, &found, &target, &mut into).unwrap();
         assert_eq!(target[0].1.to_vec2::<f32>().unwrap(), [[3.0; 3]; 2]);
         assert_eq!(into.step, 3);
+    }
+
+    /// A step with a gradient that depends on its number.
+    fn train(optimizer: &mut Optimizer, weights: &[(String, Tensor)], step: u64) {
+        let named = || weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let mut gradients = Gradients::for_weights(named()).unwrap();
+        for (name, tensor) in weights {
+            let values = (0..tensor.elem_count()).map(|i| ((i as f32 + 1.0) * (step as f32 + 0.3)).sin());
+            let gradient = Tensor::from_iter(values, &Device::Cpu).unwrap().reshape(tensor.shape()).unwrap();
+            gradients.get_mut(name).unwrap().add(&gradient).unwrap();
+        }
+        optimizer.update(named(), &gradients, 0.01, 0.9).unwrap();
+    }
+
+    fn bits(tensor: &Tensor) -> Vec<u32> {
+        let values = tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn r25_every_optimizers_state_comes_back_bit_for_bit_in_both_types() {
+        let rules = [
+            Rule::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, quantized: false },
+            Rule::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, quantized: true },
+            Rule::Sgd { momentum: 0.9 },
+            Rule::Lion { beta1: 0.9, beta2: 0.99 },
+        ];
+        for (rule, dtype) in rules.into_iter().flat_map(|rule| [(rule, DType::F32), (rule, DType::BF16)]) {
+            let fresh = || {
+                let weight = |shape: &[usize], value| Tensor::full(value, shape, &Device::Cpu).unwrap();
+                let weights = vec![("w".to_string(), weight(&[70, 60], 1.01f32)), ("n".to_string(), weight(&[5], 0.3))];
+                let narrow = weights.iter().map(|(name, weight)| (name.clone(), weight.to_dtype(dtype).unwrap()));
+                let narrow: Vec<(String, Tensor)> = narrow.collect();
+                let settings = OptimizerSettings { rule, weight_decay: 0.1 };
+                let named = narrow.iter().map(|(name, tensor)| (name.as_str(), tensor));
+                let optimizer = Optimizer::new(settings, named, &weights).unwrap();
+                (narrow, optimizer)
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let checkpoints = Checkpoints::new(folder.path().to_path_buf());
+            let (whole, mut optimizer) = fresh();
+            (1..=3).for_each(|step| train(&mut optimizer, &whole, step));
+            checkpoints.write(&state(3), &whole, &mut optimizer, "hash").unwrap();
+            let (path, found) = checkpoints.newest().unwrap().0.unwrap();
+            let (resumed, mut into) = fresh();
+            restore(&path, &found, &resumed, &mut into).unwrap();
+            for (weights, optimizer) in [(&whole, &mut optimizer), (&resumed, &mut into)] {
+                (4..=6).for_each(|step| train(optimizer, weights, step));
+            }
+            for ((name, one), (_, other)) in optimizer.state().zip(into.state()) {
+                assert_eq!(bits(one), bits(other), "{rule:?} {dtype:?} {name}");
+            }
+            let values = (optimizer.values(&whole), into.values(&resumed));
+            for (((name, one), (_, other)), (_, weight)) in values.0.iter().zip(&values.1).zip(&resumed) {
+                assert_eq!(bits(one), bits(other), "{rule:?} {dtype:?} {name}");
+                assert_eq!(bits(weight), bits(&other.to_dtype(dtype).unwrap()), "{rule:?} {dtype:?} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_optimizer_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = write(folder.path(), 1);
+        let (path, state) = checkpoints.newest().unwrap().0.unwrap();
+        let weights = weights(0.0);
+        let settings = OptimizerSettings { rule: Rule::Lion { beta1: 0.9, beta2: 0.99 }, weight_decay: 0.0 };
+        let mut lion = Optimizer::new(settings, weights.iter().map(|(n, t)| (n.as_str(), t)), &[]).unwrap();
+        let message = restore(&path, &state, &weights, &mut lion).unwrap_err().to_string();
+        assert!(message.contains("`w/momentum` is missing, misshapen, or of another type"), "{message}");
     }
 
     #[test]
@@ -281,6 +348,6 @@ mod tests {
         let (path, state) = checkpoints.newest().unwrap().0.unwrap();
         let other = vec![("w".to_string(), Tensor::zeros((3, 3), DType::F32, &Device::Cpu).unwrap())];
         let message = restore(&path, &state, &other, &mut optimizer(&other)).unwrap_err().to_string();
-        assert!(message.contains("`w` is missing or misshapen"), "{message}");
+        assert!(message.contains("`w` is missing, misshapen, or of another type"), "{message}");
     }
 }

@@ -6,6 +6,7 @@ use crate::observer::Stage;
 use crate::recorder::Recorder;
 use crate::views::curve;
 use crate::{Result, TrainError, comparison};
+use candle_core::Tensor;
 use outcrop_eval::{Comparison, report};
 use outcrop_job::event::Event;
 use outcrop_job::model_record::{BaseReference, Metrics, ValidationMetric};
@@ -19,13 +20,15 @@ pub(crate) struct Parts<'r, 'a> {
     pub(crate) job: &'r mut Job,
     pub(crate) recorder: &'r mut Recorder<'a>,
     pub(crate) state: &'r State,
+    /// What the job trained, f32: the masters of 16-bit weights.
+    pub(crate) values: Vec<(String, Tensor)>,
 }
 
 /// Saves the model first, so that nothing later can lose it; then compares, reports, and completes.
 pub(crate) fn finish(parts: &mut Parts, request: &Request, output: &Path) -> Result<(ModelRecord, Comparison)> {
     let mut record = model_record(parts, request)?;
-    let job = &*parts.job;
-    parts.recorder.retry_when_full(|_| save_model(job, &mut record))?;
+    let (job, values) = (&*parts.job, &parts.values);
+    parts.recorder.retry_when_full(|_| save_model(job, values, &mut record))?;
     if record.name != job.plan.custom_model_name {
         let (taken, name) = (&job.plan.custom_model_name, &record.name);
         parts.recorder.warn(format!("another job made a model named `{taken}` meanwhile; this one is `{name}`"))?;
@@ -95,11 +98,11 @@ pub fn name_with_id(name: &str, id: &str) -> String {
 
 /// Writes the delta and its record to the store, over what a former try left. A name that another job took meanwhile
 /// costs no training: the model gets its id behind it.
-fn save_model(job: &Job, record: &mut ModelRecord) -> Result<()> {
+fn save_model(job: &Job, values: &[(String, Tensor)], record: &mut ModelRecord) -> Result<()> {
     let folder = job.models.dir(&record.id)?;
     fs_err::create_dir_all(&folder)?;
     let file = folder.join(&record.delta_file);
-    delta::write(&file, &job.weights, &job.plan.base.hash)?;
+    delta::write(&file, values, &job.plan.base.hash)?;
     record.delta_hash = content_hash::of_file(&file)?;
     match job.models.save(record) {
         Err(ModelError::NameTaken(name)) => {

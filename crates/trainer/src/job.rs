@@ -4,14 +4,14 @@ use crate::comparison::{self, Suites};
 use crate::memory::{self, Load};
 use crate::observer::{Observer, Stage};
 use crate::sets::{DataSets, Preparation};
-use crate::{Result, TrainError, base};
+use crate::{OptimizerSettings, Result, TrainError, base};
 use candle_core::{DType, Tensor};
 use outcrop_data::{TextTokenizer, micro_batches};
 use outcrop_eval::{ScoreCache, Scores};
-use outcrop_job::hyperparameters::{Recompute as RecomputeKey, Trainable};
+use outcrop_job::hyperparameters::{Dtype, Recompute as RecomputeKey, Trainable};
 use outcrop_job::plan::{BasePlan, DataPlan, StepPlan, TrainablePlan};
 use outcrop_job::{CustomizationType, Home, Hyperparameters, JobFolder, Locations, ModelStore, Plan, Request};
-use outcrop_model::{Base, Decoder, Recompute};
+use outcrop_model::{Base, Decoder, Recompute, Weights};
 
 /// Most tokens of a forward and backward pass where the request doesn't say and memory allows: matmuls run at full
 /// speed from some hundred rows on, and activations grow with every one.
@@ -54,6 +54,8 @@ pub struct Job {
     pub(crate) folder: JobFolder,
     pub(crate) recompute: Recompute,
     pub(crate) weights: Vec<(String, Tensor)>,
+    /// The f32 values that 16-bit weights were rounded from, until the optimizer takes them.
+    pub(crate) masters: Vec<(String, Tensor)>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -85,13 +87,12 @@ impl Job {
 
         let mut decoder = base.load(DType::F32, &device)?;
         let extra_parameters = untie(&mut decoder, inputs.hyperparameters.trainable)?;
-        let head = decoder.spec().head_name();
-        let weights: Vec<(String, Tensor)> = decoder
-            .weights()
-            .into_iter()
-            .filter(|(name, _)| inputs.hyperparameters.trainable == Trainable::All || *name == head)
-            .map(|(name, tensor)| (name.to_string(), tensor.clone()))
-            .collect();
+        let mut weights = trained(&decoder, inputs.hyperparameters.trainable);
+        let mut masters = Vec::new();
+        if inputs.hyperparameters.dtype == Dtype::Bfloat16 {
+            decoder = converted(&decoder, DType::BF16)?;
+            masters = std::mem::replace(&mut weights, trained(&decoder, inputs.hyperparameters.trainable));
+        }
         let (plan, warnings) = plan(&inputs, &base, base_hash, &data, &weights, extra_parameters, max_length)?;
         let recompute = if plan.recompute { Recompute::Block } else { Recompute::Nothing };
         let mut job = Self {
@@ -106,6 +107,7 @@ impl Job {
             folder: inputs.folder.clone(),
             recompute,
             weights,
+            masters,
             warnings,
         };
         let hash = job.plan.base.hash.clone();
@@ -121,8 +123,12 @@ impl Job {
     /// Scores the decoder as it stands on every suite.
     pub(crate) fn score(&mut self, model_hash: &str, stage: Stage, observer: &mut dyn Observer) -> Result<Vec<Scores>> {
         let (suites, decoder) = (&self.suites, &self.decoder);
+        let model_hash = match self.plan.hyperparameters.dtype {
+            Dtype::Float32 => model_hash.to_string(),
+            dtype => format!("{model_hash}+{dtype}"), // other bits, other scores
+        };
         let (scores, notes) =
-            comparison::score(suites, decoder, model_hash, &self.tokenizer, &self.scores, stage, observer)?;
+            comparison::score(suites, decoder, &model_hash, &self.tokenizer, &self.scores, stage, observer)?;
         self.warnings.extend(notes);
         Ok(scores)
     }
@@ -175,6 +181,20 @@ fn untie(decoder: &mut Decoder, trainable: Trainable) -> Result<u64> {
     Ok(0)
 }
 
+/// The weights that train, by name.
+fn trained(decoder: &Decoder, trainable: Trainable) -> Vec<(String, Tensor)> {
+    let head = decoder.spec().head_name();
+    let weights = decoder.weights().into_iter().filter(|(name, _)| trainable == Trainable::All || *name == head);
+    weights.map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
+}
+
+/// The same decoder with weights of another type, beside the former one.
+fn converted(decoder: &Decoder, dtype: DType) -> Result<Decoder> {
+    let weights = decoder.weights().into_iter().map(|(name, tensor)| Ok((name.to_string(), tensor.to_dtype(dtype)?)));
+    let weights = weights.collect::<Result<Weights>>()?;
+    Ok(Decoder::new(decoder.spec().clone(), &weights, decoder.device())?)
+}
+
 /// The plan, and what its user should know of it.
 fn plan(
     inputs: &Inputs,
@@ -188,10 +208,13 @@ fn plan(
     let (settings, spec) = (&inputs.hyperparameters, base.spec());
     let per_epoch = data.steps.steps_per_epoch() as u64;
     let total = settings.max_steps.unwrap_or(u64::MAX).min(per_epoch * settings.epoch_count);
-    let trainable_parameters = weights.iter().map(|(_, tensor)| tensor.elem_count() as u64).sum();
+    let counts = || weights.iter().map(|(_, tensor)| tensor.elem_count() as u64);
+    let (trainable_parameters, optimizer) = (counts().sum(), OptimizerSettings::from(settings));
     let (largest_step, longest) = largest(data, per_epoch);
     let load = Load {
         trainable_parameters,
+        optimizer_bytes: counts().map(|values| optimizer.state_bytes(values)).sum(),
+        value_bytes: if settings.dtype == Dtype::Bfloat16 { 2 } else { 4 },
         extra_parameters,
         micro_batch_tokens: 0, // chosen below
         longest,
@@ -199,7 +222,8 @@ fn plan(
         recompute: false,
     };
     let (load, warnings) = fit(spec, load, settings, inputs.resumed, largest_step)?;
-    let disk_bytes = 3 * trainable_parameters * 4 * (settings.keep_checkpoints + 2) + trainable_parameters * 4;
+    let model_bytes = trainable_parameters * 4;
+    let disk_bytes = (model_bytes + load.optimizer_bytes) * (settings.keep_checkpoints + 2) + model_bytes;
     if let Some(free) = memory::disk_available(inputs.folder.root()).filter(|free| *free < disk_bytes) {
         return Err(TrainError::Plan(format!(
             "`{}` has {} MB free, the run's checkpoints and model take up to {} MB; free some or set keepCheckpoints lower",
@@ -234,7 +258,6 @@ fn plan(
         },
         steps: StepPlan { per_epoch, total },
         device: inputs.device.into(),
-        dtype: "f32".into(),
         max_sequence_length: max_length as u64,
         micro_batch_tokens: load.micro_batch_tokens,
         recompute: load.recompute,

@@ -26,7 +26,7 @@ pub use error::TrainError;
 pub use finish::name_with_id;
 pub use job::{Inputs, Job};
 pub use observer::{Observer, Stage};
-pub use optimizer::{Optimizer, Settings as OptimizerSettings};
+pub use optimizer::{Optimizer, Rule, Settings as OptimizerSettings};
 pub use run::{Outcome, run};
 pub use schedule::Schedule;
 

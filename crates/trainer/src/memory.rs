@@ -11,6 +11,10 @@ const F32: u64 = 4;
 pub struct Load {
     /// Weights that train.
     pub trainable_parameters: u64,
+    /// The optimizer's state beside them, masters not counted.
+    pub optimizer_bytes: u64,
+    /// Bytes of a weight and of a value that is kept; below 4 the weights that train have f32 masters.
+    pub value_bytes: u64,
     /// Copies beside the model: an untied head.
     pub extra_parameters: u64,
     /// Most tokens of a forward and backward pass.
@@ -23,21 +27,24 @@ pub struct Load {
     pub recompute: bool,
 }
 
-/// Memory by part, in bytes, of a run in f32.
+/// Memory by part, in bytes, of a run.
 pub fn estimate(spec: &Spec, load: &Load) -> MemoryPlan {
-    let weights_bytes = (spec.num_parameters() as u64 + load.extra_parameters) * F32;
+    let masters = if load.value_bytes < F32 { load.trainable_parameters * F32 } else { 0 };
+    let weights_bytes = (spec.num_parameters() as u64 + load.extra_parameters) * load.value_bytes + masters;
     let gradient_bytes = load.trainable_parameters * F32;
-    let optimizer_bytes = 2 * load.trainable_parameters * F32;
+    let optimizer_bytes = load.optimizer_bytes;
     let tokens = load.micro_batch_tokens.max(load.longest);
     let (c, f) = (spec.hidden_size as u64, spec.intermediate_size as u64);
     let (q, kv) =
         ((spec.num_attention_heads * spec.head_dim) as u64, (spec.num_key_value_heads * spec.head_dim) as u64);
-    let block = tokens * (4 * c + 2 * q + 2 * kv + 2 * f) * F32; // see `Saved` in outcrop-model
-    let input = tokens * c * F32;
+    let block = tokens * (4 * c + 2 * q + 2 * kv + 2 * f) * load.value_bytes; // see `Saved` in outcrop-model
+    let input = tokens * c * load.value_bytes;
     let kept = if load.recompute { load.trained_blocks * input + block } else { load.trained_blocks.max(1) * block };
     let passing = tokens * (3 * f + 3 * c + 3 * q) * F32; // gradients of the block that is running
     let logits = head_loss::chunk_bytes(spec.vocab_size) as u64;
-    let activation_bytes = kept + passing + logits;
+    // an op on 16-bit weights widens them one at a time; the head is the largest
+    let widened = if load.value_bytes < F32 { (spec.vocab_size as u64).max(f) * c * F32 } else { 0 };
+    let activation_bytes = kept + passing + logits + widened;
     let total_bytes = weights_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
     MemoryPlan { weights_bytes, gradient_bytes, optimizer_bytes, activation_bytes, total_bytes }
 }
@@ -77,6 +84,8 @@ mod tests {
     fn load() -> Load {
         Load {
             trainable_parameters: 134_515_008,
+            optimizer_bytes: 8 * 134_515_008,
+            value_bytes: 4,
             extra_parameters: 0,
             micro_batch_tokens: 512,
             longest: 512,
@@ -92,6 +101,16 @@ mod tests {
         assert_eq!(memory.gradient_bytes + memory.optimizer_bytes, 134_515_008 * 12);
         let gib = memory.total_bytes as f64 / f64::from(1 << 30);
         assert!((2.2..3.2).contains(&gib), "{gib} GiB");
+    }
+
+    #[test]
+    fn r24_sixteen_bits_halve_the_weights_and_add_their_masters() {
+        let (wide, narrow) = (estimate(&spec(), &load()), estimate(&spec(), &Load { value_bytes: 2, ..load() }));
+        assert_eq!(narrow.weights_bytes, 134_515_008 * (2 + 4));
+        assert_eq!(narrow.gradient_bytes, wide.gradient_bytes);
+        assert!(narrow.activation_bytes < wide.activation_bytes);
+        let head = Load { trainable_parameters: 49_152 * 576, trained_blocks: 0, value_bytes: 2, ..load() };
+        assert_eq!(estimate(&spec(), &head).weights_bytes, 134_515_008 * 2 + 49_152 * 576 * 4);
     }
 
     #[test]

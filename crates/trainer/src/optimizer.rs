@@ -1,27 +1,124 @@
-//! AdamW over the weights that train: moments in f32, one pass per tensor, decay on matrices alone.
+//! The optimizer over the weights that train: state by name and weight, one pass per tensor, decay on matrices alone.
+//!
+//! A 16-bit weight has an f32 master here, which is what is updated, saved, and handed on as the result.
 
 use candle_core::{DType, Result, Tensor, bail};
-use outcrop_kernels::{Gradients, adamw};
+use outcrop_job::Hyperparameters;
+use outcrop_job::hyperparameters::OptimizerKind;
+use outcrop_kernels::adamw_8bit::{self, Codebook, Quantized};
+use outcrop_kernels::{Gradients, Parameter, adamw, lion, sgd};
 use std::collections::BTreeMap;
 
-/// The constants of AdamW.
+/// The update rule and its constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// AdamW; the moments of large tensors in 8 bits where asked for.
+    AdamW {
+        /// Decay of the first moment.
+        beta1: f64,
+        /// Decay of the second moment.
+        beta2: f64,
+        /// Added to the root of the second moment.
+        epsilon: f64,
+        /// Whether tensors of [`adamw_8bit::MIN_VALUES`] values and more have quantized moments.
+        quantized: bool,
+    },
+    /// Gradient descent with momentum.
+    Sgd {
+        /// What the momentum keeps of itself.
+        momentum: f64,
+    },
+    /// Lion.
+    Lion {
+        /// Share of the momentum in a step.
+        beta1: f64,
+        /// Decay of the momentum.
+        beta2: f64,
+    },
+}
+
+/// The constants of an optimizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Decoupled decay of tensors of two or more dimensions; norms and biases have none.
+    /// The update rule.
+    pub rule: Rule,
+    /// Decay of tensors of two or more dimensions; norms and biases have none. Decoupled, but SGD's is L2.
     pub weight_decay: f64,
 }
 
-/// Both moments of one weight.
+impl From<&Hyperparameters> for Settings {
+    fn from(settings: &Hyperparameters) -> Self {
+        let (beta1, beta2, epsilon) = (settings.adam_beta1, settings.adam_beta2, settings.adam_epsilon);
+        let rule = match settings.optimizer {
+            OptimizerKind::AdamW => Rule::AdamW { beta1, beta2, epsilon, quantized: false },
+            OptimizerKind::AdamW8bit => Rule::AdamW { beta1, beta2, epsilon, quantized: true },
+            OptimizerKind::Sgd => Rule::Sgd { momentum: settings.momentum },
+            OptimizerKind::Lion => Rule::Lion { beta1, beta2 },
+        };
+        Self { rule, weight_decay: settings.weight_decay }
+    }
+}
+
+impl Settings {
+    /// Bytes of state beside a weight of that many values, its master not counted.
+    pub fn state_bytes(&self, values: u64) -> u64 {
+        match self.rule {
+            Rule::AdamW { .. } if self.quantizes(values as usize) => {
+                2 * (values + 4 * values.div_ceil(adamw_8bit::BLOCK as u64))
+            }
+            Rule::AdamW { .. } => 8 * values,
+            Rule::Sgd { .. } | Rule::Lion { .. } => 4 * values,
+        }
+    }
+
+    fn quantizes(&self, values: usize) -> bool {
+        matches!(self.rule, Rule::AdamW { quantized: true, .. }) && values >= adamw_8bit::MIN_VALUES
+    }
+}
+
+/// What an optimizer remembers of one weight.
 #[derive(Debug)]
-pub(crate) struct Moments {
-    pub(crate) first: Tensor,
-    pub(crate) second: Tensor,
+enum Moments {
+    Two { first: Tensor, second: Tensor },
+    Quantized { first: Quantized, second: Quantized },
+    One { momentum: Tensor },
+}
+
+impl Moments {
+    /// Those of the first step.
+    fn new(settings: &Settings, weight: &Tensor) -> Result<Self> {
+        let zeros = || Tensor::zeros(weight.shape(), DType::F32, weight.device());
+        Ok(match settings.rule {
+            Rule::AdamW { .. } if settings.quantizes(weight.elem_count()) => {
+                let zeros = |codebook| Quantized::zeros(weight.shape(), codebook, weight.device());
+                Self::Quantized { first: zeros(Codebook::Signed)?, second: zeros(Codebook::Unsigned)? }
+            }
+            Rule::AdamW { .. } => Self::Two { first: zeros()?, second: zeros()? },
+            Rule::Sgd { .. } | Rule::Lion { .. } => Self::One { momentum: zeros()? },
+        })
+    }
+
+    /// Every tensor by name, to be read or replaced.
+    fn named(&mut self) -> Vec<(&'static str, &mut Tensor)> {
+        match self {
+            Self::Two { first, second } => vec![("first", first), ("second", second)],
+            Self::Quantized { first, second } => vec![
+                ("first/codes", &mut first.codes),
+                ("first/absmax", &mut first.absmax),
+                ("second/codes", &mut second.codes),
+                ("second/absmax", &mut second.absmax),
+            ],
+            Self::One { momentum } => vec![("momentum", momentum)],
+        }
+    }
+}
+
+/// One weight's part of the optimizer.
+#[derive(Debug)]
+struct Slot {
+    moments: Moments,
+    /// The f32 values of a 16-bit weight.
+    master: Option<Tensor>,
 }
 
 /// The optimizer's state.
@@ -29,31 +126,67 @@ pub(crate) struct Moments {
 pub struct Optimizer {
     settings: Settings,
     pub(crate) step: u64,
-    pub(crate) moments: BTreeMap<String, Moments>,
+    slots: BTreeMap<String, Slot>,
 }
 
 impl Optimizer {
-    /// Zero moments for these weights.
-    pub fn new<'a>(settings: Settings, weights: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<Self> {
-        let zeros = |weight: &Tensor| Tensor::zeros(weight.shape(), DType::F32, weight.device());
-        let moments = weights
-            .into_iter()
-            .map(|(name, weight)| Ok((name.to_string(), Moments { first: zeros(weight)?, second: zeros(weight)? })))
-            .collect::<Result<_>>()?;
-        Ok(Self { settings, step: 0, moments })
+    /// The state before the first step of these weights. A 16-bit weight's master is the tensor of its name in
+    /// `masters`, which it must be the rounding of; where there is none, the weight itself, widened.
+    pub fn new<'a>(
+        settings: Settings,
+        weights: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+        masters: &[(String, Tensor)],
+    ) -> Result<Self> {
+        let slot = |name: &str, weight: &Tensor| -> Result<Slot> {
+            let given = masters.iter().find(|(known, _)| known == name).map(|(_, master)| master);
+            let master = match weight.dtype() {
+                DType::F32 => None,
+                _ => Some(given.map_or_else(|| weight.to_dtype(DType::F32), |master| Ok(master.clone()))?),
+            };
+            Ok(Slot { moments: Moments::new(&settings, weight)?, master })
+        };
+        let slots = weights.into_iter().map(|(name, weight)| Ok((name.to_string(), slot(name, weight)?)));
+        Ok(Self { settings, step: 0, slots: slots.collect::<Result<_>>()? })
     }
 
-    /// Back to the state before the first step.
-    pub(crate) fn reset(&mut self) -> Result<()> {
+    /// Back to the state before the first step; masters stay.
+    pub(crate) fn reset(&mut self, weights: &[(String, Tensor)]) -> Result<()> {
         self.step = 0;
-        for moments in self.moments.values_mut() {
-            moments.first = moments.first.zeros_like()?;
-            moments.second = moments.second.zeros_like()?;
+        for (name, weight) in weights {
+            if let Some(slot) = self.slots.get_mut(name) {
+                slot.moments = Moments::new(&self.settings, weight)?;
+            }
         }
         Ok(())
     }
 
-    /// One step: every weight that has moments is updated in place with its gradient times `gradient_scale`.
+    /// The f32 values of these weights: the master where there is one, else the weight itself.
+    pub(crate) fn values(&self, weights: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+        let value = |(name, weight): &(String, Tensor)| {
+            let master = self.slots.get(name).and_then(|slot| slot.master.as_ref());
+            (name.clone(), master.unwrap_or(weight).clone())
+        };
+        weights.iter().map(value).collect()
+    }
+
+    /// Puts these f32 values, of the same shape, into a weight and its master.
+    pub(crate) fn set_values(&mut self, name: &str, weight: &Tensor, values: &Tensor) -> Result<()> {
+        if let Some(slot) = self.slots.get_mut(name)
+            && let Some(master) = &mut slot.master
+        {
+            *master = values.clone();
+        }
+        weight.slice_set(&values.to_dtype(weight.dtype())?.contiguous()?, 0, 0)
+    }
+
+    /// Every tensor of the state but the masters, as `weight/tensor`, to be saved or replaced.
+    pub(crate) fn state(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
+        self.slots.iter_mut().flat_map(|(name, slot)| {
+            slot.moments.named().into_iter().map(move |(part, tensor)| (format!("{name}/{part}"), tensor))
+        })
+    }
+
+    /// One step: every weight that has state is updated in place with its gradient times `gradient_scale`.
     /// Errors: a weight without a gradient: nothing trains silently less than it should.
     pub fn update<'a>(
         &mut self,
@@ -63,16 +196,35 @@ impl Optimizer {
         gradient_scale: f64,
     ) -> Result<()> {
         self.step += 1;
-        let Settings { beta1, beta2, epsilon, weight_decay } = self.settings;
         for (name, weight) in weights {
-            let Some(moments) = self.moments.get_mut(name) else { continue };
+            let Some(slot) = self.slots.get_mut(name) else { continue };
             let Some(gradient) = gradients.get(name).filter(|gradient| gradient.is_filled()) else {
                 bail!("optimizer: `{name}` trains but got no gradient")
             };
-            let weight_decay = if weight.rank() >= 2 { weight_decay } else { 0.0 };
-            let update =
-                adamw::Update { learning_rate, beta1, beta2, epsilon, weight_decay, step: self.step, gradient_scale };
-            adamw::step(weight, &mut moments.first, &mut moments.second, gradient.tensor(), &update)?;
+            let weight_decay = if weight.rank() >= 2 { self.settings.weight_decay } else { 0.0 };
+            let parameter = Parameter::new(weight, slot.master.as_ref());
+            let (gradient, step) = (gradient.tensor(), self.step);
+            match (&mut slot.moments, self.settings.rule) {
+                (Moments::Two { first, second }, Rule::AdamW { beta1, beta2, epsilon, .. }) => {
+                    let update =
+                        adamw::Update { learning_rate, beta1, beta2, epsilon, weight_decay, step, gradient_scale };
+                    adamw::step(parameter, first, second, gradient, &update)?;
+                }
+                (Moments::Quantized { first, second }, Rule::AdamW { beta1, beta2, epsilon, .. }) => {
+                    let update =
+                        adamw::Update { learning_rate, beta1, beta2, epsilon, weight_decay, step, gradient_scale };
+                    adamw_8bit::step(parameter, first, second, gradient, &update)?;
+                }
+                (Moments::One { momentum }, Rule::Sgd { momentum: keep }) => {
+                    let update = sgd::Update { learning_rate, momentum: keep, weight_decay, gradient_scale };
+                    sgd::step(parameter, momentum, gradient, &update)?;
+                }
+                (Moments::One { momentum }, Rule::Lion { beta1, beta2 }) => {
+                    let update = lion::Update { learning_rate, beta1, beta2, weight_decay, gradient_scale };
+                    lion::step(parameter, momentum, gradient, &update)?;
+                }
+                _ => bail!("optimizer: `{name}` has the state of another rule"),
+            }
         }
         Ok(())
     }

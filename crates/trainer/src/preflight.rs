@@ -21,7 +21,7 @@ pub(crate) fn probe(job: &mut Job, gradients: &mut Gradients, optimizer: &mut Op
             rates.push(seconds / tokens.max(1) as f64); // the first run also touches fresh memory
         }
     }
-    optimizer.reset()?;
+    optimizer.reset(&job.weights)?;
     let tokens = job.plan.data.training.tokens as f64 * (steps.total - done.min(steps.total)) as f64;
     let tokens = tokens / steps.per_epoch as f64;
     let low = rates.iter().copied().fold(f64::INFINITY, f64::min);

@@ -77,19 +77,14 @@ pub fn run(job: Job, request: &Request, output: PathBuf, resume: bool, observer:
 impl<'a> Run<'a> {
     fn begin(mut job: Job, resume: bool, observer: &'a mut dyn Observer) -> Result<Self> {
         let settings = &job.plan.hyperparameters;
-        let adam = OptimizerSettings {
-            beta1: settings.adam_beta1,
-            beta2: settings.adam_beta2,
-            epsilon: settings.adam_epsilon,
-            weight_decay: settings.weight_decay,
-        };
         let schedule = Schedule {
             peak: settings.learning_rate,
             warmup_steps: settings.learning_rate_warmup_steps,
             total_steps: job.plan.steps.total,
             kind: settings.schedule,
         };
-        let mut optimizer = Optimizer::new(adam, job.named_weights())?;
+        let (settings, masters) = (OptimizerSettings::from(settings), std::mem::take(&mut job.masters));
+        let mut optimizer = Optimizer::new(settings, job.named_weights(), &masters)?;
         let mut gradients = Gradients::for_weights(job.named_weights())?;
         let checkpoints = Checkpoints::new(job.folder.checkpoints_dir());
         checkpoints.clear_unfinished()?;
@@ -187,7 +182,8 @@ impl<'a> Run<'a> {
         }
         let settings = &self.job.plan.hyperparameters;
         let learning_rate = self.schedule.learning_rate(self.state.step);
-        let sample = if self.state.step == 0 { Some(Sample::take(&self.job.weights)?) } else { None };
+        let sample = (self.state.step == 0).then(|| Sample::take(&self.optimizer.values(&self.job.weights)));
+        let sample = sample.transpose()?;
         // ------------------------------------------------------------------------------------------------------------
         let result =
             step::gradient(&self.job.decoder, &batches, settings.clip_norm, self.job.recompute, &mut self.gradients)
@@ -202,7 +198,7 @@ impl<'a> Run<'a> {
         self.state.training_loss = loss;
         self.state.seconds = self.seconds_before + self.begin.elapsed().as_secs_f64();
         if let Some(sample) = sample {
-            let changed_fraction = sample.changed_fraction(&self.job.weights)?;
+            let changed_fraction = sample.changed_fraction(&self.optimizer.values(&self.job.weights))?;
             self.recorder.write(Event::Coverage { tensors: self.job.weights.len() as u64, changed_fraction })?;
         }
         let seconds = begin.elapsed().as_secs_f64();
@@ -264,7 +260,7 @@ impl<'a> Run<'a> {
 
     fn checkpoint(&mut self) -> Result<()> {
         let (checkpoints, base) = (self.checkpoints.clone(), self.job.plan.base.hash.clone());
-        let (state, weights, optimizer) = (&self.state, &self.job.weights, &self.optimizer);
+        let (state, weights, optimizer) = (&self.state, &self.job.weights, &mut self.optimizer);
         let (name, bytes) = self.recorder.retry_when_full(|_| checkpoints.write(state, weights, optimizer, &base))?;
         let path = format!("checkpoints/{name}");
         self.recorder.write(Event::Checkpoint { step: self.state.step, path, bytes })?;
@@ -274,6 +270,7 @@ impl<'a> Run<'a> {
     }
 
     fn finish_parts(&mut self) -> finish::Parts<'_, 'a> {
-        finish::Parts { job: &mut self.job, recorder: &mut self.recorder, state: &self.state }
+        let values = self.optimizer.values(&self.job.weights);
+        finish::Parts { job: &mut self.job, recorder: &mut self.recorder, state: &self.state, values }
     }
 }

@@ -7,7 +7,7 @@ use outcrop_data::Batch;
 use outcrop_job::hyperparameters::Schedule as ScheduleKind;
 use outcrop_kernels::Gradients;
 use outcrop_model::{Base, Decoder, Recompute, Row};
-use outcrop_trainer::{Optimizer, OptimizerSettings, Schedule, step};
+use outcrop_trainer::{Optimizer, OptimizerSettings, Rule, Schedule, step};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -18,19 +18,66 @@ const GRADIENT: f64 = 1e-4;
 const CURVE_LOSS: f64 = 2e-6;
 const CURVE_NORM: f64 = 1e-5;
 
+/// Tolerances of bf16 weights with f32 masters on the CPU, against the same f32 goldens. Logits by the cosine of a
+/// position's, losses relative, gradients relative to the tensor's largest, the curve by its mean.
+const BF16_COSINE: f64 = 0.9999;
+const BF16_LOSS: f64 = 1e-3;
+const BF16_GRADIENT: f64 = 0.05;
+const BF16_CURVE_LOSS: f64 = 2e-3;
+
 type Tensors = HashMap<String, Tensor>;
 
-#[test]
-fn parity_with_transformers_on_every_fixture() {
+/// The fixtures' folders.
+fn families() -> Vec<PathBuf> {
     let folder = std::env::var_os("OUTCROP_PARITY")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity"), PathBuf::from);
     let entries = fs_err::read_dir(&folder).expect("the fixtures' folder is missing");
     let mut families: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     families.sort();
     assert!(!families.is_empty(), "no fixtures in {}", folder.display());
-    for family in families {
-        check_family(&family);
+    families
+}
+
+#[test]
+fn parity_with_transformers_on_every_fixture() {
+    families().iter().for_each(|family| check_family(family));
+}
+
+#[test]
+fn parity_in_bf16_with_f32_masters_on_every_fixture() {
+    for folder in families() {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let base = Base::open(&folder).unwrap();
+        let load = |dtype| base.load(dtype, &Device::Cpu).unwrap();
+        let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap();
+        let batches = candle_core::safetensors::load(folder.join("batches.safetensors"), &Device::Cpu).unwrap();
+        let curves: serde_json::Value =
+            serde_json::from_str(&fs_err::read_to_string(folder.join("curves.json")).unwrap()).unwrap();
+        let decoder = load(DType::BF16);
+        let cosine = smallest_cosine(&decoder, &expected);
+        let (loss, gradient, worst) = gradient_difference(&decoder, &expected);
+        let masters: Vec<(String, Tensor)> =
+            load(DType::F32).weights().into_iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
+        let curve = curve_difference(load(DType::BF16), &batches, &curves, false, &masters).0;
+        println!(
+            "{name} bf16: cosine {cosine:.7}, loss {loss:.1e}, gradients {gradient:.1e} ({worst}), curve {curve:.1e}"
+        );
+        assert!(cosine >= BF16_COSINE, "{name}: cosine {cosine}");
+        assert!(loss > 0.0 && loss <= BF16_LOSS, "{name}: loss differs by {loss:e}");
+        assert!(gradient <= BF16_GRADIENT, "{name}: {worst} differs by {gradient:e}");
+        assert!(curve <= BF16_CURVE_LOSS, "{name}: curve differs by {curve:e}");
     }
+}
+
+/// The smallest cosine between a position's logits and the expected ones.
+fn smallest_cosine(decoder: &Decoder, expected: &Tensors) -> f64 {
+    let batch = batch(&expected["input_ids"], &expected["labels"]);
+    let logits = decoder.logits(&Row::new(batch.tokens, &batch.offsets).unwrap()).unwrap();
+    let rows = |logits: &Tensor| logits.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let (ours, theirs) = (rows(&logits), rows(&expected["logits"].flatten(0, 1).unwrap()));
+    let cosines = ours.iter().zip(&theirs).map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt());
+    cosines.fold(1.0, f64::min)
 }
 
 fn check_family(folder: &Path) {
@@ -49,8 +96,8 @@ fn check_family(folder: &Path) {
     let logits = logits_difference(&decoder, &expected);
     let packed = packed_difference(&decoder, &expected);
     let (loss, gradient, worst) = gradient_difference(&decoder, &expected);
-    let all = curve_difference(load(), &batches, &curves, false);
-    let head = curve_difference(load(), &batches, &curves, true);
+    let all = curve_difference(load(), &batches, &curves, false, &[]);
+    let head = curve_difference(load(), &batches, &curves, true, &[]);
     println!(
         "{name}: logits {logits:.1e}, packed {packed:.1e}, loss {loss:.1e}, gradients {gradient:.1e} ({worst}), \
          curve loss {:.1e} norm {:.1e}, head curve loss {:.1e} norm {:.1e}",
@@ -130,6 +177,7 @@ fn curve_difference(
     batches: &Tensors,
     curves: &serde_json::Value,
     head_only: bool,
+    masters: &[(String, Tensor)],
 ) -> (f64, f64) {
     if head_only {
         decoder.untie_head().unwrap();
@@ -143,13 +191,14 @@ fn curve_difference(
         .map(|(name, tensor)| (name.to_string(), tensor.clone()))
         .collect();
     let named = || weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    let settings = OptimizerSettings {
+    let rule = Rule::AdamW {
         beta1: curves["optimizer"]["betas"][0].as_f64().unwrap(),
         beta2: curves["optimizer"]["betas"][1].as_f64().unwrap(),
         epsilon: number("eps"),
-        weight_decay: number("weight_decay"),
+        quantized: false,
     };
-    let mut optimizer = Optimizer::new(settings, named()).unwrap();
+    let settings = OptimizerSettings { rule, weight_decay: number("weight_decay") };
+    let mut optimizer = Optimizer::new(settings, named(), masters).unwrap();
     let mut gradients = Gradients::for_weights(named()).unwrap();
     let rows = curves[if head_only { "head" } else { "all" }].as_array().unwrap();
     let schedule = Schedule {

@@ -2,10 +2,14 @@
 //! costs one read of every weight, beside which this is small.
 
 use super::Heads;
+use crate::storage::{narrow, wide};
 use candle_core::{D, DType, Result, Tensor};
 
 /// Shapes: q (1, H*D), k and v (N, K*D), the new token's own included -> (1, H*D).
 pub fn decode(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor> {
+    if narrow(q) {
+        return decode(&wide(q)?, &wide(k)?, &wide(v)?, heads)?.to_dtype(q.dtype());
+    }
     let (n, groups) = (k.dim(0)?, heads.query / heads.key_value);
     let q = q.reshape((heads.key_value, groups, heads.dim))?;
     let split = |x: &Tensor| x.reshape((n, heads.key_value, heads.dim))?.transpose(0, 1)?.contiguous(); // (K, N, D)

@@ -8,7 +8,7 @@ mod decode;
 pub mod reference;
 
 use crate::documents::Documents;
-use crate::storage::fused;
+use crate::storage::{fused, narrow, wide};
 use candle_core::{Result, Tensor, bail};
 
 pub use decode::decode;
@@ -45,6 +45,10 @@ impl Heads {
 /// A token has the same bits whatever other documents share the row. Source: Dao 2023, arXiv:2307.08691 (log-sum-exp).
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, documents: &Documents) -> Result<(Tensor, Tensor)> {
     heads.check(q, k, v, documents)?;
+    if narrow(q) {
+        let (o, lse) = forward(&wide(q)?, &wide(k)?, &wide(v)?, heads, documents)?;
+        return Ok((o.to_dtype(q.dtype())?, lse));
+    }
     if fused(q) && fused(k) && fused(v) {
         cpu::forward(&q.contiguous()?, &k.contiguous()?, &v.contiguous()?, heads, documents)
     } else {
@@ -66,10 +70,14 @@ pub struct Saved<'a> {
     pub lse: &'a Tensor,
 }
 
-/// Gradients of q, k and v. Shapes: dy (T, H*D) -> (T, H*D), (T, K*D), (T, K*D).
+/// Gradients of q, k and v, f32 where these have 16 bits. Shapes: dy (T, H*D) -> (T, H*D), (T, K*D), (T, K*D).
 pub fn backward(dy: &Tensor, saved: &Saved, heads: Heads, documents: &Documents) -> Result<(Tensor, Tensor, Tensor)> {
-    let Saved { q, k, v, .. } = *saved;
+    let Saved { q, k, v, o, lse } = *saved;
     heads.check(q, k, v, documents)?;
+    if narrow(q) {
+        let saved = Saved { q: &wide(q)?, k: &wide(k)?, v: &wide(v)?, o: &wide(o)?, lse };
+        return backward(&wide(dy)?, &saved, heads, documents);
+    }
     if fused(dy) && fused(q) && fused(k) && fused(v) {
         return cpu::backward(&dy.contiguous()?, saved, heads, documents);
     }

@@ -3,13 +3,16 @@
 mod cpu;
 pub mod reference;
 
-use crate::storage::fused;
+use crate::storage::{fused, narrow, wide};
 use candle_core::{Result, Tensor, bail};
 
 /// `silu(gate) * up`. Shapes: gate and up (T, F) -> (T, F).
 /// Source: Shazeer 2020, arXiv:2002.05202 (SwiGLU).
 pub fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     check(gate, up)?;
+    if narrow(gate) {
+        return forward(&wide(gate)?, &wide(up)?)?.to_dtype(gate.dtype());
+    }
     if fused(gate) && fused(up) {
         cpu::forward(&gate.contiguous()?, &up.contiguous()?)
     } else {
@@ -17,11 +20,14 @@ pub fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Gradients of gate and up. Shapes: dy, gate, up (T, F) -> (T, F) each.
+/// Gradients of gate and up, f32 where these have 16 bits. Shapes: dy, gate, up (T, F) -> (T, F) each.
 /// With s = sigmoid(gate): dgate = dy * up * s * (1 + gate * (1 - s)), dup = dy * gate * s.
 pub fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
     check(gate, up)?;
     check(dy, up)?;
+    if narrow(dy) || narrow(gate) {
+        return backward(&wide(dy)?, &wide(gate)?, &wide(up)?);
+    }
     if fused(dy) && fused(gate) && fused(up) {
         return cpu::backward(&dy.contiguous()?, &gate.contiguous()?, &up.contiguous()?);
     }

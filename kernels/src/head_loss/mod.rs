@@ -4,7 +4,7 @@ mod cpu;
 pub mod reference;
 
 use crate::gradient::Gradient;
-use crate::storage::fused;
+use crate::storage::{fused, narrow, wide};
 use candle_core::{Result, Tensor, bail};
 
 /// Logits that a chunk may hold: 64 MiB of f32.
@@ -27,6 +27,9 @@ pub fn chunk_bytes(vocabulary: usize) -> usize {
 /// Errors: a target outside the vocabulary, shapes that don't fit.
 pub fn nll(h: &Tensor, weight: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
     check(h, weight, targets)?;
+    if narrow(h) || narrow(weight) {
+        return nll(&wide(h)?, &wide(weight)?, targets); // logits stay f32
+    }
     let mut losses = Vec::with_capacity(targets.len());
     let rows = chunk_rows(weight.dim(0)?);
     for (index, targets) in targets.chunks(rows).enumerate() {
@@ -45,7 +48,7 @@ pub fn nll(h: &Tensor, weight: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
 pub struct Output {
     /// NLL of each target, in nats, not scaled.
     pub nll: Vec<f32>,
-    /// Gradient of h (N, C), where it was asked for.
+    /// Gradient of h (N, C), where it was asked for; f32 where h has 16 bits.
     pub dh: Option<Tensor>,
 }
 
@@ -61,6 +64,9 @@ pub fn forward_backward(
     mut gradient: Option<&mut Gradient>,
 ) -> Result<Output> {
     check(h, weight, targets)?;
+    if narrow(h) || narrow(weight) {
+        return forward_backward(&wide(h)?, &wide(weight)?, targets, scale, wants_input, gradient);
+    }
     let (mut nll, mut dh) = (Vec::with_capacity(targets.len()), Vec::new());
     let rows = chunk_rows(weight.dim(0)?);
     for (index, targets) in targets.chunks(rows).enumerate() {

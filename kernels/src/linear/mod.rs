@@ -6,19 +6,25 @@ pub(crate) mod cpu;
 pub mod reference;
 
 use crate::gradient::Gradient;
-use crate::storage::fused;
+use crate::storage::{fused, narrow, wide};
 use candle_core::{Result, Tensor, bail};
 
 /// `y = x W^T`. Shapes: x (T, I), weight (O, I) -> (T, O).
 /// Every row has the same bits whatever other rows there are. Errors: shapes that don't fit.
 pub fn forward(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     check("linear forward", x, weight, 1)?;
+    if narrow(x) || narrow(weight) {
+        return forward(&wide(x)?, &wide(weight)?)?.to_dtype(x.dtype());
+    }
     if fused(x) && fused(weight) { cpu::forward(&x.contiguous()?, weight) } else { reference::forward(x, weight) }
 }
 
 /// `dx = dy W`. Shapes: dy (T, O), weight (O, I) -> (T, I). Errors: shapes that don't fit.
 pub fn backward_input(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     check("linear backward", dy, weight, 0)?;
+    if narrow(dy) || narrow(weight) {
+        return backward_input(&wide(dy)?, &wide(weight)?)?.to_dtype(dy.dtype());
+    }
     if fused(dy) && fused(weight) {
         cpu::backward_input(&dy.contiguous()?, weight)
     } else {
@@ -32,10 +38,13 @@ pub fn backward_weight(dy: &Tensor, x: &Tensor, gradient: &mut Gradient) -> Resu
     if rows != x_rows || gradient.tensor().dims() != [out, inner] {
         bail!("linear backward: dy {:?}, x {:?}, gradient {:?}", dy.shape(), x.shape(), gradient.tensor().shape())
     }
+    if narrow(dy) || narrow(x) {
+        return backward_weight(&wide(dy)?, &wide(x)?, gradient);
+    }
     if fused(dy) && fused(x) && fused(gradient.tensor()) {
         cpu::backward_weight(&dy.contiguous()?, &x.contiguous()?, gradient)
     } else {
-        gradient.add(&dy.t()?.contiguous()?.matmul(&x.contiguous()?)?)
+        gradient.add(&dy.to_dtype(x.dtype())?.t()?.contiguous()?.matmul(&x.contiguous()?)?)
     }
 }
 

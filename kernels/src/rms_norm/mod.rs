@@ -4,7 +4,7 @@ mod cpu;
 pub mod reference;
 
 use crate::gradient::Gradient;
-use crate::storage::fused;
+use crate::storage::{fused, narrow, wide};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// `y = x * w / sqrt(mean(x^2) + eps)`; mean in f32, result in x's dtype.
@@ -12,6 +12,10 @@ use candle_core::{DType, Result, Tensor, bail};
 /// Errors: C differs. Source: Zhang & Sennrich 2019, arXiv:1910.07467; matches transformers' LlamaRMSNorm.
 pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
     check(x, weight)?;
+    if narrow(x) || narrow(weight) {
+        let (y, rstd) = forward(&wide(x)?, &wide(weight)?, eps)?;
+        return Ok((y.to_dtype(x.dtype())?, rstd));
+    }
     if fused(x) && fused(weight) {
         cpu::forward(&x.contiguous()?, weight, eps)
     } else {
@@ -19,7 +23,7 @@ pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)
     }
 }
 
-/// The gradients: dx is returned, dw is added where a gradient is given.
+/// The gradients: dx is returned, f32 where x has 16 bits, dw is added where a gradient is given.
 /// Shapes: dy, x (T, C), weight (C), rstd (T) from [`forward`] -> dx (T, C).
 /// With n = x * rstd: dx = rstd * (dy * w - n * mean(dy * w * n)), dw = sum over rows of dy * n.
 pub fn backward(
@@ -31,6 +35,9 @@ pub fn backward(
     gradient: Option<&mut Gradient>,
 ) -> Result<Tensor> {
     check(x, weight)?;
+    if narrow(dy) || narrow(x) || narrow(weight) {
+        return backward(&wide(dy)?, &wide(x)?, &wide(weight)?, rstd, eps, gradient);
+    }
     if fused(x) && fused(weight) && fused(dy) {
         return cpu::backward(&dy.contiguous()?, &x.contiguous()?, weight, rstd, gradient);
     }

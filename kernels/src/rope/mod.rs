@@ -3,7 +3,7 @@
 mod cpu;
 pub mod reference;
 
-use crate::storage::fused;
+use crate::storage::{fused, narrow, wide};
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// Cosines and sines by position, for the first `2 * half` channels of a head.
@@ -60,6 +60,9 @@ fn rotate(x: &Tensor, num_heads: usize, positions: &[u32], tables: &Tables, dire
     }
     if let Some(position) = positions.iter().find(|&&p| p as usize >= tables.num_positions()) {
         bail!("rope: position {position} but the context has {}", tables.num_positions())
+    }
+    if narrow(x) {
+        return rotate(&wide(x)?, num_heads, positions, tables, direction)?.to_dtype(x.dtype());
     }
     if fused(x) {
         cpu::rotate(&x.contiguous()?, num_heads, positions, &tables.cos, &tables.sin, direction)

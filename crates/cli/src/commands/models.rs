@@ -5,7 +5,8 @@ use candle_core::{DType, Device};
 use clap::{Args, Subcommand, ValueEnum};
 use outcrop_data::encode_document;
 use outcrop_job::{ModelRecord, ModelStore, timestamp};
-use outcrop_model::{export, hub, init};
+use outcrop_model::export::{self, RoundTrip};
+use outcrop_model::{hub, init};
 use std::path::PathBuf;
 
 /// Model commands.
@@ -132,10 +133,16 @@ fn export_model(
         .map(|text| Ok(encode_document(&loaded.tokenizer, text)?.tokens))
         .collect::<anyhow::Result<_>>()?;
     let result = export::write(&loaded.decoder, &loaded.base, folder, dtype, &prompts)?;
-    crate::terminal::print(&format!(
-        "{}\nread back and compared on {} prompts: logits differ by at most {:.1e}\n",
-        folder.display(),
-        result.prompts,
-        result.largest_difference
-    ))
+    let RoundTrip { largest_difference, prompts, same_choice, rounded } = result;
+    let compared =
+        format!("read back and compared on {prompts} prompts: logits differ by at most {largest_difference:.1e}");
+    let lost = match rounded > 0.0 {
+        true => format!(
+            "; {:.1} % of the values are rounded to {} bits, the likeliest next token is the same on {same_choice}",
+            100.0 * rounded,
+            8 * dtype.size_in_bytes()
+        ),
+        false => String::new(),
+    };
+    crate::terminal::print(&format!("{}\n{compared}{lost}\n", folder.display()))
 }

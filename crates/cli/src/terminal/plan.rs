@@ -3,6 +3,7 @@
 use super::{bytes, count, counted, duration};
 use comfy_table::{ContentArrangement, Table, presets};
 use outcrop_job::Plan;
+use outcrop_job::hyperparameters::Dtype;
 
 /// The plan, in lines that fit the terminal.
 pub(crate) fn plan(plan: &Plan) -> String {
@@ -11,6 +12,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
     rows.extend(data(plan));
     rows.push(row("trains", trains(plan)));
     rows.push(row("steps", steps(plan)));
+    rows.extend(arithmetic(plan));
     rows.push(row("memory", memory(plan)));
     rows.push(row("disk", format!("at most {}", bytes(plan.disk_bytes))));
     if let Some(time) = &plan.time {
@@ -72,6 +74,21 @@ fn steps(plan: &Plan) -> String {
         settings.learning_rate_warmup_steps,
         settings.schedule
     )
+}
+
+/// Optimizer and type, and what the type costs where no kernel has it.
+fn arithmetic(plan: &Plan) -> Vec<[String; 2]> {
+    let (optimizer, dtype) = (plan.hyperparameters.optimizer, plan.hyperparameters.dtype);
+    if dtype == Dtype::Float32 {
+        return vec![row("optimizer", format!("{optimizer}, all in {dtype}"))];
+    }
+    let masters = format!("{optimizer} on float32 masters; weights and computation in {dtype}");
+    let mut rows = vec![row("optimizer", masters)];
+    if plan.device == "cpu" {
+        let note = format!("{dtype} saves memory on the CPU, not time: each op widens it to float32 and rounds");
+        rows.push(row("note", note));
+    }
+    rows
 }
 
 fn memory(plan: &Plan) -> String {

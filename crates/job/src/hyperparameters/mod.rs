@@ -59,6 +59,30 @@ pub enum Recompute {
     Auto,
 }
 
+/// What turns gradients into updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OptimizerKind {
+    /// AdamW, moments in f32.
+    #[default]
+    AdamW,
+    /// AdamW, moments in 8 bits.
+    AdamW8bit,
+    /// Gradient descent with momentum.
+    Sgd,
+    /// Lion: the sign of a momentum.
+    Lion,
+}
+
+/// Type of weights and computation; what is updated and saved is f32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dtype {
+    /// 32 bits.
+    #[default]
+    Float32,
+    /// 16 bits, with f32 masters of the weights that train.
+    Bfloat16,
+}
+
 macro_rules! names {
     ($type:ident { $($variant:ident = $name:literal),* }) => {
         impl $type {
@@ -86,6 +110,8 @@ macro_rules! names {
 names!(Schedule { Linear = "linear", Constant = "constant", Cosine = "cosine" });
 names!(Trainable { Head = "head", All = "all" });
 names!(LongRecords { Error = "error", Drop = "drop", Truncate = "truncate" });
+names!(OptimizerKind { AdamW = "adamw", AdamW8bit = "adamw8bit", Sgd = "sgd", Lion = "lion" });
+names!(Dtype { Float32 = "float32", Bfloat16 = "bfloat16" });
 names!(Recompute { None = "none", Block = "block", Auto = "auto" });
 
 /// The settings of a run, after defaults. Serialised as the map of strings that `effective` gives.
@@ -113,16 +139,20 @@ pub struct Hyperparameters {
     pub seed: u64,
     /// Whether each epoch has an order of its own; otherwise the file's order.
     pub shuffle: bool,
-    /// AdamW's decoupled weight decay.
+    /// What turns gradients into updates.
+    pub optimizer: OptimizerKind,
+    /// Weight decay: decoupled, but with SGD added to the gradient.
     pub weight_decay: f64,
     /// Largest gradient norm (l2, over all trained tensors); 0 turns clipping off (R37).
     pub clip_norm: f64,
-    /// AdamW's decay of the first moment.
+    /// AdamW's decay of the first moment; Lion's share of the momentum in a step.
     pub adam_beta1: f64,
-    /// AdamW's decay of the second moment.
+    /// AdamW's decay of the second moment; Lion's of its momentum.
     pub adam_beta2: f64,
     /// AdamW's epsilon, added outside the root.
     pub adam_epsilon: f64,
+    /// SGD's momentum.
+    pub momentum: f64,
     /// What happens to records that are too long (R11).
     pub long_records: LongRecords,
     /// How many records may have an empty completion (R7).
@@ -139,6 +169,8 @@ pub struct Hyperparameters {
     pub general_data: Vec<String>,
     /// Recomputation in the backward pass.
     pub recompute: Recompute,
+    /// Type of weights and computation.
+    pub dtype: Dtype,
 }
 
 /// What is wrong with one hyperparameter.
@@ -162,14 +194,29 @@ pub enum HyperparameterError {
         /// The key's range in words.
         allowed: String,
     },
+    /// A key of another optimizer than the request's: nothing is silently ignored.
+    #[error("hyperParameters.{key} has no effect with optimizer `{optimizer}`, only with {with}; leave it out")]
+    NoEffect {
+        /// The key.
+        key: &'static str,
+        /// The request's.
+        optimizer: OptimizerKind,
+        /// Those that read the key, in words.
+        with: String,
+    },
 }
 
 impl Hyperparameters {
     /// The settings of a job whose request gives none.
     pub fn defaults(customization_type: CustomizationType) -> Self {
+        Self::defaults_with(customization_type, OptimizerKind::default())
+    }
+
+    /// Those of a job whose request gives an optimizer alone.
+    fn defaults_with(customization_type: CustomizationType, optimizer: OptimizerKind) -> Self {
         let mut defaults = Self::blank();
         for key in table() {
-            if let Some(text) = key.default.text(customization_type) {
+            if let Some(text) = key.default.text(customization_type, optimizer) {
                 let fits = key.set(&mut defaults, text);
                 assert!(fits, "the table's default of `{}` is in its range", key.name);
             }
@@ -191,11 +238,13 @@ impl Hyperparameters {
             max_steps: None,
             seed: 0,
             shuffle: false,
+            optimizer: OptimizerKind::default(),
             weight_decay: 0.0,
             clip_norm: 0.0,
             adam_beta1: 0.0,
             adam_beta2: 0.0,
             adam_epsilon: 0.0,
+            momentum: 0.0,
             long_records: LongRecords::default(),
             allow_empty_completions: 0,
             checkpoint_steps: None,
@@ -204,15 +253,18 @@ impl Hyperparameters {
             evaluation_data: Vec::new(),
             general_data: Vec::new(),
             recompute: Recompute::default(),
+            dtype: Dtype::default(),
         }
     }
 
-    /// Reads the request's strings; absent keys get the defaults of `customization_type`.
+    /// Reads the request's strings; absent keys get the defaults of `customization_type` and of the request's optimizer.
     ///
     /// # Errors
-    /// Every unknown key and every value out of range, in the map's order.
+    /// Every unknown key, every value out of range, and every key that the optimizer doesn't read, in the map's order.
     pub fn resolve(map: &StringMap, customization_type: CustomizationType) -> Result<Self, Vec<HyperparameterError>> {
-        let mut resolved = Self::defaults(customization_type);
+        // An optimizer that isn't one is reported below.
+        let optimizer = map.get("optimizer").and_then(OptimizerKind::from_name).unwrap_or_default();
+        let mut resolved = Self::defaults_with(customization_type, optimizer);
         let mut errors = Vec::new();
         for (name, text) in map.iter() {
             let Some(key) = table().iter().find(|key| key.name == name) else {
@@ -223,16 +275,19 @@ impl Hyperparameters {
             if !key.set(&mut resolved, text) {
                 let allowed = key.range.to_string();
                 errors.push(HyperparameterError::Value { key: key.name, value: text.to_string(), allowed });
+            } else if !key.has_effect(optimizer) {
+                let with: Vec<String> = key.optimizers.iter().map(|name| format!("`{name}`")).collect();
+                errors.push(HyperparameterError::NoEffect { key: key.name, optimizer, with: with.join(", ") });
             }
         }
         if errors.is_empty() { Ok(resolved) } else { Err(errors) }
     }
 
-    /// Every setting as a string, in the table's order; keys that are unset and have no default are left out.
-    /// `resolve` reads it back to the same values, bit for bit.
+    /// Every setting as a string, in the table's order; keys that are unset and have no default are left out, and those
+    /// that the optimizer doesn't read. `resolve` reads it back to the same values, bit for bit.
     pub fn effective(&self) -> StringMap {
-        let texts = table().iter().filter_map(|key| Some((key.name, key.get(self)?)));
-        texts.collect()
+        let keys = table().iter().filter(|key| key.has_effect(self.optimizer));
+        keys.filter_map(|key| Some((key.name, key.get(self)?))).collect()
     }
 }
 

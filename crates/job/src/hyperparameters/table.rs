@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Hyperparameters, LongRecords, Recompute, Schedule, Trainable};
+use super::{Dtype, Hyperparameters, LongRecords, OptimizerKind, Recompute, Schedule, Trainable};
 use crate::CustomizationType;
 
 /// One hyperparameter.
@@ -18,6 +18,8 @@ pub struct Key {
     pub doc: &'static str,
     /// Whether another value gives another model; the others may change when a run is resumed (R27).
     pub shapes_result: bool,
+    /// The optimizers that read it; empty: all of them.
+    pub optimizers: &'static [OptimizerKind],
     field: Field,
 }
 
@@ -60,6 +62,13 @@ pub enum DefaultValue {
         /// For `CONTINUED_PRE_TRAINING`.
         continued_pre_training: &'static str,
     },
+    /// By the optimizer.
+    ByOptimizer {
+        /// For most.
+        most: &'static str,
+        /// For Lion.
+        lion: &'static str,
+    },
     /// No value of its own: what happens then, in words.
     Unset(&'static str),
 }
@@ -76,13 +85,17 @@ enum Field {
     Trainable(At<Trainable>),
     LongRecords(At<LongRecords>),
     Recompute(At<Recompute>),
+    Optimizer(At<OptimizerKind>),
+    Dtype(At<Dtype>),
     Locations(At<Vec<String>>),
 }
 
 impl DefaultValue {
-    /// The default of a job of this type; None where the key stays unset.
-    pub fn text(self, customization_type: CustomizationType) -> Option<&'static str> {
+    /// The default of a job of this type with this optimizer; None where the key stays unset.
+    pub fn text(self, customization_type: CustomizationType, optimizer: OptimizerKind) -> Option<&'static str> {
         match (self, customization_type) {
+            (Self::ByOptimizer { lion, .. }, _) if optimizer == OptimizerKind::Lion => Some(lion),
+            (Self::ByOptimizer { most, .. }, _) => Some(most),
             (Self::Always(text), _) => Some(text),
             (Self::ByType { fine_tuning, .. }, CustomizationType::FineTuning) => Some(fine_tuning),
             (Self::ByType { continued_pre_training, .. }, CustomizationType::ContinuedPreTraining) => {
@@ -103,6 +116,7 @@ impl fmt::Display for DefaultValue {
                     "`{fine_tuning}` (`FINE_TUNING`), `{continued_pre_training}` (`CONTINUED_PRE_TRAINING`)"
                 )
             }
+            Self::ByOptimizer { most, lion } => write!(formatter, "`{most}`, `{lion}` with `{}`", OptimizerKind::Lion),
             Self::Unset(words) => formatter.write_str(words),
         }
     }
@@ -146,6 +160,15 @@ impl Range {
 }
 
 impl Key {
+    /// Whether this optimizer reads it.
+    pub(super) fn has_effect(&self, optimizer: OptimizerKind) -> bool {
+        self.optimizers.is_empty() || self.optimizers.contains(&optimizer)
+    }
+
+    const fn of(self, optimizers: &'static [OptimizerKind]) -> Self {
+        Self { optimizers, ..self }
+    }
+
     /// Reads `text` into the key's field; false where it isn't one of the key's values.
     pub(super) fn set(&self, to: &mut Hyperparameters, text: &str) -> bool {
         fn put<T>(field: &mut T, value: Option<T>) -> bool {
@@ -164,6 +187,8 @@ impl Key {
             Field::Trainable(at) => put(at(to), Trainable::from_name(text)),
             Field::LongRecords(at) => put(at(to), LongRecords::from_name(text)),
             Field::Recompute(at) => put(at(to), Recompute::from_name(text)),
+            Field::Optimizer(at) => put(at(to), OptimizerKind::from_name(text)),
+            Field::Dtype(at) => put(at(to), Dtype::from_name(text)),
             Field::Locations(at) => put(at(to), locations(text)),
         }
     }
@@ -181,6 +206,8 @@ impl Key {
             Field::Trainable(at) => Some(at(&mut copy).to_string()),
             Field::LongRecords(at) => Some(at(&mut copy).to_string()),
             Field::Recompute(at) => Some(at(&mut copy).to_string()),
+            Field::Optimizer(at) => Some(at(&mut copy).to_string()),
+            Field::Dtype(at) => Some(at(&mut copy).to_string()),
             Field::Locations(at) if at(&mut copy).is_empty() => Some("none".to_string()),
             Field::Locations(at) => Some(at(&mut copy).join(",")),
         }
@@ -227,10 +254,13 @@ const fn key(
     field: Field,
     doc: &'static str,
 ) -> Key {
-    Key { name, range, default, doc, shapes_result, field }
+    Key { name, range, default, doc, shapes_result, optimizers: &[], field }
 }
 
-use DefaultValue::{Always, ByType, Unset};
+use DefaultValue::{Always, ByOptimizer, ByType, Unset};
+
+const ADAM: &[OptimizerKind] = &[OptimizerKind::AdamW, OptimizerKind::AdamW8bit];
+const ADAM_AND_LION: &[OptimizerKind] = &[OptimizerKind::AdamW, OptimizerKind::AdamW8bit, OptimizerKind::Lion];
 
 #[rustfmt::skip] // one key a line pair
 const TABLE: &[Key] = &[
@@ -259,17 +289,21 @@ const TABLE: &[Key] = &[
         "seed of the order of records and of what is held out"),
     key("shuffle", FLAG, Always("true"), true, Field::Flag(|h| &mut h.shuffle),
         "whether each epoch has an order of its own; otherwise the order of the file"),
+    key("optimizer", Range::Choice(OptimizerKind::NAMES), Always("adamw"), true, Field::Optimizer(|h| &mut h.optimizer),
+        "AdamW, AdamW with moments in 8 bits (a quarter of their memory), gradient descent with momentum, or Lion"),
     key("weightDecay", numbers(0.0, 1.0), Always("0"), true, Field::Number(|h| &mut h.weight_decay),
-        "AdamW's decoupled weight decay"),
+        "decoupled weight decay of matrices; with `sgd` it is added to the gradient, as in PyTorch's SGD"),
     key("clipNorm", numbers(0.0, 1e6), Always("1"), true, Field::Number(|h| &mut h.clip_norm),
         "largest gradient norm, a longer gradient is scaled down to it; `0` turns clipping off"),
     key("adamBeta1", MOMENT_DECAY, Always("0.9"), true, Field::Number(|h| &mut h.adam_beta1),
-        "AdamW's decay of the first moment"),
-    key("adamBeta2", MOMENT_DECAY, Always("0.999"), true, Field::Number(|h| &mut h.adam_beta2),
-        "AdamW's decay of the second moment"),
+        "AdamW's decay of the first moment; with `lion` the momentum's share in a step").of(ADAM_AND_LION),
+    key("adamBeta2", MOMENT_DECAY, ByOptimizer { most: "0.999", lion: "0.99" }, true, Field::Number(|h| &mut h.adam_beta2),
+        "AdamW's decay of the second moment; with `lion` its momentum's decay").of(ADAM_AND_LION),
     key("adamEpsilon", Range::Number { min: 0.0, max: 1.0, above_min: true, below_max: false }, Always("1e-8"), true,
         Field::Number(|h| &mut h.adam_epsilon),
-        "AdamW's epsilon"),
+        "AdamW's epsilon").of(ADAM),
+    key("momentum", MOMENT_DECAY, Always("0.9"), true, Field::Number(|h| &mut h.momentum),
+        "momentum of `sgd`").of(&[OptimizerKind::Sgd]),
     key("longRecords", Range::Choice(LongRecords::NAMES), Always("error"), true, Field::LongRecords(|h| &mut h.long_records),
         "what happens to a record longer than `maxSequenceLength`: stop, leave it out, or shorten its prompt at the front"),
     key("allowEmptyCompletions", integers(0, u64::MAX), Always("0"), true, Field::Integer(|h| &mut h.allow_empty_completions),
@@ -289,4 +323,6 @@ const TABLE: &[Key] = &[
         "general items and texts on which forgetting is measured; `none` turns it off"),
     key("recompute", Range::Choice(Recompute::NAMES), Always("auto"), false, Field::Recompute(|h| &mut h.recompute),
         "whether blocks are computed again in the backward pass to save memory"),
+    key("dtype", Range::Choice(Dtype::NAMES), Always("float32"), true, Field::Dtype(|h| &mut h.dtype),
+        "type of weights and computation; updates and the saved model stay in float32"),
 ];

@@ -30,11 +30,13 @@ const CASES: &[(&str, &[&str], &[&str], &str)] = &[
     ("maxSteps", &["1", "1000000"], &["0", "-1"], "whole numbers from 1"),
     ("seed", &["0", "18446744073709551615"], &["-1", "18446744073709551616"], "whole numbers from 0"),
     ("shuffle", &["true", "false"], &["True", "1", "yes"], "`true`, `false`"),
+    ("optimizer", &["adamw", "adamw8bit", "sgd", "lion"], &["adam", "AdamW"], "`adamw`, `adamw8bit`, `sgd`, `lion`"),
     ("weightDecay", &["0", "1"], &["-0.1", "1.1"], "numbers from 0 to 1"),
     ("clipNorm", &["0", "1000000", "1e6"], &["-1", "1000001"], "numbers from 0 to 1000000"),
     ("adamBeta1", &["0", "0.9999999"], &["-0.1", "1"], "numbers from 0 below 1"),
     ("adamBeta2", &["0", "0.9999999"], &["-0.1", "1.0"], "numbers from 0 below 1"),
     ("adamEpsilon", &["1e-300", "1"], &["0", "-1e-8", "1.1"], "numbers above 0 to 1"),
+    ("momentum", &["0", "0.9999999"], &["-0.1", "1"], "numbers from 0 below 1"),
     ("longRecords", &["error", "drop", "truncate"], &["split", "Error"], "`error`, `drop`, `truncate`"),
     ("allowEmptyCompletions", &["0", "99999"], &["-1", "all"], "whole numbers from 0"),
     ("checkpointSteps", &["1", "99999"], &["0", "none"], "whole numbers from 1"),
@@ -48,7 +50,14 @@ const CASES: &[(&str, &[&str], &[&str], &str)] = &[
     ),
     ("generalData", &["a", "a, b", "none"], &["a,", "none,none"], "comma-separated `s3://` URIs or paths, or `none`"),
     ("recompute", &["none", "block", "auto"], &["full", "true"], "`none`, `block`, `auto`"),
+    ("dtype", &["float32", "bfloat16"], &["float16", "bf16", "f32"], "`float32`, `bfloat16`"),
 ];
+
+/// A request with one key, and with an optimizer that reads it.
+fn with(name: &'static str, text: &'static str) -> StringMap {
+    let optimizer = if name == "momentum" { "sgd" } else { "adamw" };
+    map(&[("optimizer", optimizer), (name, text)][usize::from(name == "optimizer")..])
+}
 
 #[test]
 fn every_key_takes_its_range_and_nothing_beyond() {
@@ -57,7 +66,7 @@ fn every_key_takes_its_range_and_nothing_beyond() {
     assert_eq!(covered, known, "each key of the table has a case");
     for (name, good, bad, allowed) in CASES {
         for text in *good {
-            let resolved = Hyperparameters::resolve(&map(&[(name, text)]), FineTuning);
+            let resolved = Hyperparameters::resolve(&with(name, text), FineTuning);
             assert!(resolved.is_ok(), "{name} {text}: {resolved:?}");
         }
         for text in bad.iter().chain(&["", " ", "x y"]).filter(|text| !(name.ends_with("Data") && **text == "x y")) {
@@ -70,9 +79,11 @@ fn every_key_takes_its_range_and_nothing_beyond() {
 #[test]
 fn each_key_reaches_a_field_of_its_own() {
     // R34: setting a key to a value that isn't its default changes that key's effective value and no other's.
-    let defaults = Hyperparameters::defaults(FineTuning).effective();
-    for (name, good, _, _) in CASES {
-        let resolve = |text| Hyperparameters::resolve(&map(&[(name, text)]), FineTuning).unwrap().effective();
+    // The optimizer also chooses which keys are read: `r34_keys_of_another_optimizer_are_errors`.
+    for (name, good, _, _) in CASES.iter().filter(|case| case.0 != "optimizer") {
+        let resolve = |text| Hyperparameters::resolve(&with(name, text), FineTuning).unwrap().effective();
+        let optimizer = with(name, "0").iter().take(1).collect();
+        let defaults = Hyperparameters::resolve(&optimizer, FineTuning).unwrap().effective();
         let changed = good.iter().map(|text| resolve(text)).find(|effective| *effective != defaults);
         let changed = changed.unwrap_or_else(|| panic!("no value of {name} shows"));
         for key in table() {
@@ -90,8 +101,10 @@ fn every_key_has_a_name_a_line_and_a_default_in_its_range() {
         assert!(!key.doc.is_empty() && !key.doc.contains('\n') && !key.doc.ends_with('.'), "{}", key.name);
         assert!(!key.default.to_string().is_empty() && !key.range.to_string().is_empty());
         for customization_type in [FineTuning, ContinuedPreTraining] {
-            if let Some(text) = key.default.text(customization_type) {
-                Hyperparameters::resolve(&map(&[(key.name, text)]), customization_type).unwrap();
+            for optimizer in [OptimizerKind::AdamW, OptimizerKind::Lion] {
+                if let Some(text) = key.default.text(customization_type, optimizer) {
+                    Hyperparameters::resolve(&with(key.name, text), customization_type).unwrap();
+                }
             }
         }
     }
@@ -104,6 +117,7 @@ fn the_defaults_are_titan_expresss_and_ours() {
     assert_eq!((tuning.epoch_count, tuning.batch_size, tuning.learning_rate_warmup_steps), (5, 1, 5));
     assert_eq!((tuning.learning_rate, tuning.weight_decay, tuning.clip_norm), (1e-5, 0.0, 1.0));
     assert_eq!((tuning.adam_beta1, tuning.adam_beta2, tuning.adam_epsilon), (0.9, 0.999, 1e-8));
+    assert_eq!((tuning.optimizer, tuning.momentum, tuning.dtype), (OptimizerKind::AdamW, 0.9, Dtype::Float32));
     assert_eq!(
         (tuning.schedule, tuning.long_records, tuning.recompute),
         (Schedule::Linear, LongRecords::Error, Recompute::Auto)
@@ -124,6 +138,32 @@ fn the_defaults_are_titan_expresss_and_ours() {
 }
 
 #[test]
+fn r34_keys_of_another_optimizer_are_errors() {
+    assert_eq!(
+        errors(&[("momentum", "0.9")]),
+        ["hyperParameters.momentum has no effect with optimizer `adamw`, only with `sgd`; leave it out"]
+    );
+    assert_eq!(
+        errors(&[("adamEpsilon", "1e-8"), ("optimizer", "lion"), ("momentum", "2")]),
+        [
+            "hyperParameters.adamEpsilon has no effect with optimizer `lion`, only with `adamw`, `adamw8bit`; leave it out",
+            "hyperParameters.momentum is `2`, allowed are numbers from 0 below 1",
+        ]
+    );
+    assert_eq!(errors(&[("adamBeta1", "0.5"), ("adamBeta2", "0.5"), ("optimizer", "sgd")]).len(), 2);
+    let keys = |optimizer| {
+        let resolved = Hyperparameters::resolve(&map(&[("optimizer", optimizer)]), FineTuning).unwrap();
+        let effective = resolved.effective();
+        ["adamBeta1", "adamBeta2", "adamEpsilon", "momentum"].map(|key| effective.get(key).map(str::to_string))
+    };
+    let some = |text: &str| Some(text.to_string());
+    assert_eq!(keys("adamw"), [some("0.9"), some("0.999"), some("1e-8"), None]);
+    assert_eq!(keys("adamw8bit"), keys("adamw"));
+    assert_eq!(keys("lion"), [some("0.9"), some("0.99"), None, None], "the authors' decay");
+    assert_eq!(keys("sgd"), [None, None, None, some("0.9")]);
+}
+
+#[test]
 fn r33_unknown_keys_are_errors_with_the_nearest() {
     assert_eq!(
         errors(&[("epochs", "3"), ("learningRate", "2"), ("learning_rate", "1e-5"), ("warmup", "1")]),
@@ -141,7 +181,7 @@ fn r33_unknown_keys_are_errors_with_the_nearest() {
 fn effective_values_resolve_to_the_same_bits() {
     for (name, good, _, _) in CASES {
         for text in *good {
-            let first = Hyperparameters::resolve(&map(&[(name, text)]), ContinuedPreTraining).unwrap();
+            let first = Hyperparameters::resolve(&with(name, text), ContinuedPreTraining).unwrap();
             // With the other type, to show that every default that depends on it is written.
             assert_eq!(Hyperparameters::resolve(&first.effective(), FineTuning).unwrap(), first, "{name} {text}");
             let json = serde_json::to_string(&first).unwrap();

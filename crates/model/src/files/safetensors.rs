@@ -49,9 +49,10 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads all tensors of these files to `device` as `dtype`. Errors: a file that isn't whole, a dtype that isn't a
+/// Reads all tensors of these files to `device` as `dtype`, or in their own types, bytes too. Errors: a file that isn't whole, a dtype that isn't a
 /// float, a tensor that two files have.
-pub(crate) fn read(files: &[PathBuf], dtype: DType, device: &Device) -> Result<Weights> {
+pub(crate) fn read(files: &[PathBuf], dtype: impl Into<Option<DType>>, device: &Device) -> Result<Weights> {
+    let dtype = dtype.into();
     let mut weights = Weights::default();
     for file in files {
         let map = map(file)?;
@@ -62,11 +63,13 @@ pub(crate) fn read(files: &[PathBuf], dtype: DType, device: &Device) -> Result<W
             .into_par_iter()
             .map(|name| {
                 let view = tensors.tensor(name).map_err(|e| ModelError::invalid(file, e.to_string()))?;
-                let source = source_dtype(view.dtype()).ok_or_else(|| {
+                let is_exact_byte = dtype.is_none() && view.dtype() == safetensors::Dtype::U8;
+                let source = if is_exact_byte { Some(DType::U8) } else { source_dtype(view.dtype()) };
+                let source = source.ok_or_else(|| {
                     ModelError::invalid(file, format!("`{name}` has dtype {:?}, which is not supported", view.dtype()))
                 })?;
                 let tensor = Tensor::from_raw_buffer(view.data(), source, view.shape(), &Device::Cpu)?;
-                Ok((name.to_string(), tensor.to_dtype(dtype)?.to_device(device)?))
+                Ok((name.to_string(), tensor.to_dtype(dtype.unwrap_or(source))?.to_device(device)?))
             })
             .collect::<Result<_>>()?;
         for (name, tensor) in loaded {
