@@ -237,7 +237,7 @@ fn r34_optimizer_is_the_rule_of_the_updates() {
     assert_eq!(runs[3].job().plan()["hyperparameters"]["adamBeta2"], "0.99", "Lion's own default");
     assert_eq!(
         bench.refused(&bench.request(&[("optimizer", "adam")])),
-        "hyperParameters.optimizer is `adam`, allowed are `adamw`, `adamw8bit`, `sgd`, `lion`"
+        "job.json: hyperParameters.optimizer is `adam`, allowed are `adamw`, `adamw8bit`, `sgd`, `lion`"
     );
 }
 
@@ -250,7 +250,7 @@ fn r34_momentum_is_the_memory_of_sgd() {
     assert!(one[5] < other[5], "{one:?} {other:?}");
     assert_eq!(
         bench.refused(&bench.request(&[("momentum", "0.9")])),
-        "hyperParameters.momentum has no effect with optimizer `adamw`, only with `sgd`; leave it out"
+        "job.json: hyperParameters.momentum has no effect with optimizer `adamw`, only with `sgd`; leave it out"
     );
 }
 
@@ -285,7 +285,7 @@ fn r34_dtype_is_the_type_of_weights_and_not_of_masters() {
     assert!(rounded.contains("% of the values are rounded"), "{rounded}");
     assert_eq!(
         bench.refused(&bench.request(&[("dtype", "float16")])),
-        "hyperParameters.dtype is `float16`, allowed are `float32`, `bfloat16`"
+        "job.json: hyperParameters.dtype is `float16`, allowed are `float32`, `bfloat16`"
     );
 }
 
