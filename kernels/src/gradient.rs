@@ -34,9 +34,22 @@ impl Gradient {
     }
 
     /// Adds a whole tensor: the way of ops that have no in-place kernel for a device.
+    /// The contribution is copied: its storage stays the caller's, whatever is added in place later.
     pub fn add(&mut self, contribution: &Tensor) -> Result<()> {
         let contribution = contribution.to_dtype(DType::F32)?;
-        self.tensor = if self.begin() { (&self.tensor + contribution)? } else { contribution.contiguous()? };
+        if !self.begin() {
+            return self.tensor.slice_set(&contribution.contiguous()?, 0, 0);
+        }
+        self.tensor = (&self.tensor + contribution)?;
+        Ok(())
+    }
+
+    /// Adds each row of `rows` to the row of its id; ids may repeat. Shapes: ids (T) u32, rows (T, C), gradient (V, C).
+    /// Cost: one copy of the gradient; a first contribution zeroes it before.
+    pub(crate) fn add_rows(&mut self, ids: &Tensor, rows: &Tensor) -> Result<()> {
+        let sum = if self.begin() { self.tensor.clone() } else { self.tensor.zeros_like()? };
+        // CUDA's index_add takes contiguous tensors only; it sums in their dtype, so 16-bit rows are widened first
+        self.tensor = sum.index_add(ids, &rows.contiguous()?.to_dtype(DType::F32)?, 0)?;
         Ok(())
     }
 }
@@ -82,5 +95,39 @@ impl Gradients {
     /// True where nothing trains below: callers stop their backward pass.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, random};
+
+    #[test]
+    fn a_contribution_stays_its_callers_when_the_gradient_changes_in_place() {
+        let (contribution, untouched) = (random(&[3, 2], 1), random(&[3, 2], 1));
+        let mut gradient = Gradient::new((3, 2), contribution.device()).unwrap();
+        gradient.add(&contribution).unwrap();
+        crate::update("test", gradient.tensor(), |values| {
+            values.fill(7.0);
+            Ok(())
+        })
+        .unwrap();
+        assert_close("contribution", &contribution, &untouched, 0.0);
+    }
+
+    #[test]
+    fn contributions_add_up_until_the_gradient_is_cleared() {
+        let (a, strided) = (random(&[3, 2], 1), random(&[2, 3], 2).t().unwrap());
+        let mut gradients = Gradients::for_weights([("a", &a)]).unwrap();
+        for _ in 0..2 {
+            gradients.clear();
+            let gradient = gradients.get_mut("a").unwrap();
+            assert!(!gradient.is_filled());
+            gradient.add(&strided).unwrap();
+            gradient.add(&a.to_dtype(DType::BF16).unwrap()).unwrap();
+            let expected = (a.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap() + &strided).unwrap();
+            assert_close("sum", gradient.tensor(), &expected, 0.0);
+        }
     }
 }

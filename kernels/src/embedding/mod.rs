@@ -9,15 +9,17 @@ use candle_core::{Result, Tensor, bail};
 /// Rows of `table` by token. Shapes: tokens T, table (V, C) -> (T, C).
 /// Errors: a token outside the table, named.
 pub fn forward(tokens: &[u32], table: &Tensor) -> Result<Tensor> {
-    let (rows, _) = table.dims2()?;
-    if let Some(token) = tokens.iter().find(|&&token| token as usize >= rows) {
-        bail!("embedding: token {token} but the table has {rows} rows")
+    let (rows, channels) = table.dims2()?;
+    check(tokens, rows)?;
+    if tokens.is_empty() {
+        return Tensor::zeros((0, channels), table.dtype(), table.device()); // CUDA refuses to launch over nothing
     }
     reference::forward(&Tensor::from_slice(tokens, tokens.len(), table.device())?, table)
 }
 
 /// Adds each row of `dy` to its token's row of the gradient, in the order of the tokens.
 /// Shapes: dy (T, C), gradient (V, C). Cost: one read of dy; a first contribution also zeroes the table once.
+/// Errors: shapes that don't fit, a token outside the table.
 pub fn backward(dy: &Tensor, tokens: &[u32], gradient: &mut Gradient) -> Result<()> {
     let (rows, channels) = dy.dims2()?;
     if rows != tokens.len() || gradient.tensor().dim(1)? != channels {
@@ -28,11 +30,9 @@ pub fn backward(dy: &Tensor, tokens: &[u32], gradient: &mut Gradient) -> Result<
             gradient.tensor().shape()
         )
     }
+    check(tokens, gradient.tensor().dim(0)?)?;
     if !(fused(dy) && fused(gradient.tensor())) {
-        let ids = Tensor::from_slice(tokens, tokens.len(), dy.device())?;
-        let sum =
-            gradient.tensor().zeros_like()?.index_add(&ids, &dy.contiguous()?.to_dtype(candle_core::DType::F32)?, 0)?;
-        return gradient.add(&sum);
+        return gradient.add_rows(&Tensor::from_slice(tokens, tokens.len(), dy.device())?, dy);
     }
     let add = gradient.begin();
     let dy = dy.contiguous()?;
@@ -52,10 +52,18 @@ pub fn backward(dy: &Tensor, tokens: &[u32], gradient: &mut Gradient) -> Result<
     })
 }
 
+fn check(tokens: &[u32], rows: usize) -> Result<()> {
+    match tokens.iter().find(|&&token| token as usize >= rows) {
+        None => Ok(()),
+        Some(token) => bail!("embedding: token {token} but the table has {rows} rows"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{assert_close, random};
+    use candle_core::{DType, Device};
 
     #[test]
     fn embedding_gradient_adds_repeated_tokens_as_the_reference_does() {
@@ -72,8 +80,23 @@ mod tests {
     }
 
     #[test]
+    fn sixteen_bit_rows_are_summed_in_f32_as_devices_without_a_kernel_do() {
+        let (dy, tokens) = (random(&[64, 5], 2).to_dtype(DType::BF16).unwrap(), [3; 64]);
+        let (mut narrow, mut wide) =
+            (Gradient::new((11, 5), dy.device()).unwrap(), Gradient::new((11, 5), dy.device()).unwrap());
+        for _ in 0..2 {
+            backward(&dy, &tokens, &mut narrow).unwrap();
+            backward(&dy.to_dtype(DType::F32).unwrap(), &tokens, &mut wide).unwrap();
+            assert_close("dW", narrow.tensor(), wide.tensor(), 1e-6);
+        }
+    }
+
+    #[test]
     fn a_token_outside_the_table_is_named() {
         let message = forward(&[1, 11], &random(&[11, 5], 1)).unwrap_err().to_string();
+        assert!(message.contains("token 11 but the table has 11 rows"), "{message}");
+        let mut gradient = Gradient::new((11, 5), &Device::Cpu).unwrap();
+        let message = backward(&random(&[1, 5], 1), &[11], &mut gradient).unwrap_err().to_string();
         assert!(message.contains("token 11 but the table has 11 rows"), "{message}");
     }
 }
