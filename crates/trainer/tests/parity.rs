@@ -18,13 +18,15 @@ const GRADIENT: f64 = 1e-4;
 const CURVE_LOSS: f64 = 2e-6;
 const CURVE_NORM: f64 = 1e-5;
 
-/// Tolerances of bf16 weights with f32 masters on the CPU, against the same f32 goldens. Logits by the cosine of
-/// all of them, losses relative, gradients relative to the tensor's largest, the curve by its worst step.
-/// Measured: cosine 0.99994 (0.99997 by the rounding of the weights alone), loss 7e-5, gradients 3e-2, curve 2e-4.
+/// Tolerances of bf16 weights with f32 masters on the CPU, against the same f32 goldens. Cosine of all logits and NLL
+/// (nats) are those of the parity protocol; gradients are relative to the tensor's largest. What a curve may differ by
+/// grows with the width, so it is held to a multiple of its floor: the same curve with the weights rounded to bf16 and
+/// all else in f32. Measured on seeds 1 to 6 at widths 1 and 3: cosine 0.99996, NLL 1.4e-3, gradients 2.2e-2, curve 0.7
+/// to 2.4 times its floor of 4e-5 to 5e-4.
 const BF16_COSINE: f64 = 0.9999;
-const BF16_LOSS: f64 = 2e-4;
+const BF16_NLL: f64 = 5e-3;
 const BF16_GRADIENT: f64 = 0.05;
-const BF16_CURVE_LOSS: f64 = 5e-4;
+const BF16_CURVE_OVER_FLOOR: f64 = 4.0;
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -56,23 +58,26 @@ fn parity_in_bf16_with_f32_masters_on_every_fixture() {
             serde_json::from_str(&fs_err::read_to_string(folder.join("curves.json")).unwrap()).unwrap();
         let decoder = load(DType::BF16);
         let cosine = cosine(&decoder, &expected);
-        let rounded = decoder
-            .weights()
-            .into_iter()
-            .map(|(name, tensor)| (name.to_string(), tensor.to_dtype(DType::F32).unwrap()));
-        let rounded = Decoder::new(decoder.spec().clone(), &rounded.collect(), &Device::Cpu).unwrap();
-        let floor = self::cosine(&rounded, &expected);
+        let floor = self::cosine(&widened(&decoder), &expected);
         let (loss, gradient, worst) = gradient_difference(&decoder, &expected);
-        let masters: Vec<(String, Tensor)> =
-            load(DType::F32).weights().into_iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
-        let curve = curve_difference(load(DType::BF16), &batches, &curves, false, &masters).0;
+        // an optimizer changes its masters in place: each curve has its own
+        let masters = || -> Vec<(String, Tensor)> {
+            load(DType::F32).weights().into_iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
+        };
+        let curve = curve_difference(load(DType::BF16), &batches, &curves, false, &masters(), false).0;
+        let curve_floor = curve_difference(load(DType::BF16), &batches, &curves, false, &masters(), true).0;
         println!(
-            "{name} bf16: cosine {cosine:.6} (weights rounded alone {floor:.6}), loss {loss:.1e}, gradients {gradient:.1e} ({worst}), curve {curve:.1e}"
+            "{name} bf16: cosine {cosine:.6} (weights rounded alone {floor:.6}), loss {loss:.1e}, gradients {gradient:.1e} ({worst}), curve {curve:.1e} (floor {curve_floor:.1e})"
         );
         assert!(cosine >= BF16_COSINE, "{name}: cosine {cosine}");
-        assert!(loss > 0.0 && loss <= BF16_LOSS, "{name}: loss differs by {loss:e}");
+        let nll = loss * f64::from(expected["loss"].to_scalar::<f32>().unwrap());
+        assert!(nll > 0.0 && nll <= BF16_NLL, "{name}: the loss differs by {nll:e} nats");
         assert!(gradient <= BF16_GRADIENT, "{name}: {worst} differs by {gradient:e}");
-        assert!(curve <= BF16_CURVE_LOSS, "{name}: curve differs by {curve:e}");
+        assert!(curve_floor > 0.0, "{name}: the rounding of the weights changes nothing");
+        assert!(
+            curve <= BF16_CURVE_OVER_FLOOR * curve_floor,
+            "{name}: curve differs by {curve:e}, floor {curve_floor:e}"
+        );
     }
 }
 
@@ -102,8 +107,8 @@ fn check_family(folder: &Path) {
     let logits = logits_difference(&decoder, &expected);
     let packed = packed_difference(&decoder, &expected);
     let (loss, gradient, worst) = gradient_difference(&decoder, &expected);
-    let all = curve_difference(load(), &batches, &curves, false, &[]);
-    let head = curve_difference(load(), &batches, &curves, true, &[]);
+    let all = curve_difference(load(), &batches, &curves, false, &[], false);
+    let head = curve_difference(load(), &batches, &curves, true, &[], false);
     println!(
         "{name}: logits {logits:.1e}, packed {packed:.1e}, loss {loss:.1e}, gradients {gradient:.1e} ({worst}), \
          curve loss {:.1e} norm {:.1e}, head curve loss {:.1e} norm {:.1e}",
@@ -177,13 +182,22 @@ fn gradient_difference(decoder: &Decoder, expected: &Tensors) -> (f64, f64, Stri
     ((result.loss - loss).abs() / loss, worst, worst_name)
 }
 
-/// Largest relative difference of loss and of norm before clipping over the curve.
+/// A decoder with the same values in f32.
+fn widened(decoder: &Decoder) -> Decoder {
+    let weights = decoder.weights().into_iter();
+    let weights = weights.map(|(name, tensor)| (name.to_string(), tensor.to_dtype(DType::F32).unwrap()));
+    Decoder::new(decoder.spec().clone(), &weights.collect(), &Device::Cpu).unwrap()
+}
+
+/// Largest relative difference of loss and of norm before clipping over the curve. `widened`: 16-bit weights are read
+/// as f32, so that their rounding is all that differs.
 fn curve_difference(
     mut decoder: Decoder,
     batches: &Tensors,
     curves: &serde_json::Value,
     head_only: bool,
     masters: &[(String, Tensor)],
+    widened: bool,
 ) -> (f64, f64) {
     if head_only {
         decoder.untie_head().unwrap();
@@ -218,8 +232,9 @@ fn curve_difference(
         let batch = batch(&batches["input_ids"].i(index).unwrap(), &batches["labels"].i(index).unwrap());
         let learning_rate = schedule.learning_rate(index as u64);
         assert!((learning_rate - row["learning_rate"].as_f64().unwrap()).abs() < 1e-15, "rate of step {index}");
+        let reader = if widened { self::widened(&decoder) } else { decoder.clone() };
         let result =
-            step::gradient(&decoder, &[batch], number("clip_norm"), Recompute::Nothing, &mut gradients).unwrap();
+            step::gradient(&reader, &[batch], number("clip_norm"), Recompute::Nothing, &mut gradients).unwrap();
         optimizer.update(named(), &gradients, learning_rate, result.clip_factor).unwrap();
         let relative = |ours: f64, key: &str| (ours - row[key].as_f64().unwrap()).abs() / row[key].as_f64().unwrap();
         loss = loss.max(relative(result.loss, "loss"));
