@@ -44,6 +44,14 @@ impl Gradient {
         Ok(())
     }
 
+    /// What no rows contribute: zeros.
+    pub(crate) fn add_nothing(&mut self) -> Result<()> {
+        if !self.begin() {
+            self.tensor = self.tensor.zeros_like()?;
+        }
+        Ok(())
+    }
+
     /// Adds each row of `rows` to the row of its id; ids may repeat. Shapes: ids (T) u32, rows (T, C), gradient (V, C).
     /// Cost: one copy of the gradient; a first contribution zeroes it before.
     pub(crate) fn add_rows(&mut self, ids: &Tensor, rows: &Tensor) -> Result<()> {

@@ -12,17 +12,23 @@
 
 pub mod adamw;
 pub mod adamw_8bit;
+mod arguments;
 pub mod attention;
 pub mod autograd;
+pub mod case;
 pub mod device;
 pub mod documents;
 pub mod embedding;
 pub mod gated_mlp;
+pub mod gelu;
 pub mod global_norm;
 pub mod gradient;
 pub mod head_loss;
+pub mod head_step;
+pub mod layer_norm;
 pub mod linear;
 pub mod lion;
+mod matmul;
 pub mod parameter;
 pub mod residual;
 pub mod rms_norm;

@@ -1,9 +1,12 @@
 //! Gathering and scattering token rows: targets leave the row before the head and come back behind it.
 
+pub mod case;
+
 use candle_core::{Result, Tensor, bail};
 
 /// Rows `indices` of `x`. Shapes: x (T, C) -> (N, C). Errors: an index beyond the rows.
 pub fn gather(x: &Tensor, indices: &[u32]) -> Result<Tensor> {
+    crate::arguments::check("rows", &[("x", x)])?;
     let (rows, _) = x.dims2()?;
     if let Some(index) = indices.iter().find(|&&index| index as usize >= rows) {
         bail!("rows: index {index} but there are {rows} rows")
@@ -32,6 +35,9 @@ pub fn scatter(dy: &Tensor, indices: &[u32], num_rows: usize) -> Result<Tensor> 
             Some(_) => bail!("rows: index {index} is there twice"),
             None => bail!("rows: index {index} but there are {num_rows} rows"),
         }
+    }
+    if n == 0 {
+        return Tensor::zeros((num_rows, channels), dy.dtype(), dy.device());
     }
     let zeros = Tensor::zeros((1, channels), dy.dtype(), dy.device())?;
     gather(&Tensor::cat(&[dy, &zeros], 0)?, &sources)

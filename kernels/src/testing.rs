@@ -1,13 +1,10 @@
 //! What the ops' tests share: seeded random tensors, comparisons that print where they fail, thread pools.
 
-use candle_core::{Device, Tensor};
-use rand::{Rng, SeedableRng};
+use candle_core::Tensor;
 
 /// A tensor of values in -1..1, the same for the same seed on every platform.
 pub(crate) fn random(shape: &[usize], seed: u64) -> Tensor {
-    let mut stream = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.random_range(-1.0f32..1.0)).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    crate::case::random(shape, seed).unwrap()
 }
 
 /// The bits of a tensor's values, widened to f32.

@@ -3,6 +3,8 @@
 
 use candle_core::{DType, Device, Tensor};
 use outcrop_kernels::attention::{self, Heads, Saved};
+use outcrop_kernels::gated_mlp::Activation;
+use outcrop_kernels::head_loss::Options;
 use outcrop_kernels::{Documents, Gradient, embedding, gated_mlp, head_loss, linear, residual, rms_norm, rope};
 use rand::{Rng, SeedableRng};
 
@@ -47,11 +49,13 @@ fn linear_and_the_head_keep_their_sums_in_f32() {
         assert_same("linear dW", &weight_gradient(&x), &weight_gradient(&wide(&x)));
 
         let targets: Vec<u32> = (0..37).collect();
-        let nll = |x: &Tensor, w: &Tensor| head_loss::nll(x, w, &targets).unwrap();
+        let nll = |x: &Tensor, w: &Tensor| head_loss::nll(x, w, &targets, Options::default()).unwrap();
         assert_eq!(nll(&x, &w), nll(&wide(&x), &wide(&w)), "logits are not rounded");
         let loss = |x: &Tensor, w: &Tensor| {
             let mut gradient = Gradient::new((41, 300), &Device::Cpu).unwrap();
-            let output = head_loss::forward_backward(x, w, &targets, 0.1, true, Some(&mut gradient)).unwrap();
+            let output =
+                head_loss::forward_backward(x, w, &targets, 0.1, Options::default(), true, Some(&mut gradient))
+                    .unwrap();
             (output.nll, output.dh.unwrap(), gradient.tensor().clone())
         };
         let (narrow, expected) = (loss(&x, &w), loss(&wide(&x), &wide(&w)));
@@ -63,7 +67,7 @@ fn linear_and_the_head_keep_their_sums_in_f32() {
 
 #[test]
 fn attention_keeps_its_sums_in_f32() {
-    let heads = Heads { query: 4, key_value: 2, dim: 16, scale: 0.25 };
+    let heads = Heads { query: 4, key_value: 2, dim: 16, scale: 0.25, window: None, softcap: None };
     let documents = Documents::new(vec![0, 9, 10, 33]).unwrap();
     for dtype in TYPES {
         let (q, k, v) = (random(&[33, 64], 1, dtype), random(&[33, 32], 2, dtype), random(&[33, 32], 3, dtype));
@@ -105,10 +109,15 @@ fn norms_gates_rotations_and_embeddings_round_once_and_their_gradients_are_f32()
         assert_same("norm dw: 300 rows would not add up in 16 bits", &narrow.1, &expected.1);
 
         let (gate, up) = (random(&[300, 24], 4, dtype), random(&[300, 24], 5, dtype));
-        let product = gated_mlp::forward(&gate, &up).unwrap();
-        assert_rounded("gate", &product, &gated_mlp::forward(&wide(&gate), &wide(&up)).unwrap(), dtype);
-        let narrow = gated_mlp::backward(&dy, &gate, &up).unwrap();
-        let expected = gated_mlp::backward(&dy, &wide(&gate), &wide(&up)).unwrap();
+        let product = gated_mlp::forward(&gate, &up, Activation::Silu).unwrap();
+        assert_rounded(
+            "gate",
+            &product,
+            &gated_mlp::forward(&wide(&gate), &wide(&up), Activation::Silu).unwrap(),
+            dtype,
+        );
+        let narrow = gated_mlp::backward(&dy, &gate, &up, Activation::Silu).unwrap();
+        let expected = gated_mlp::backward(&dy, &wide(&gate), &wide(&up), Activation::Silu).unwrap();
         assert_same("dgate", &narrow.0, &expected.0);
         assert_same("dup", &narrow.1, &expected.1);
 

@@ -1,5 +1,6 @@
 //! AdamW in one pass over weight, moments and gradient, with the clip factor folded in.
 
+pub mod case;
 pub(crate) mod cpu;
 pub mod reference;
 
@@ -50,14 +51,14 @@ pub fn step<'a>(
 /// The factors of an update that are the same for every element, rounded to f32 once.
 #[derive(Clone, Copy)]
 pub(crate) struct Factors {
-    keep: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    root_correction: f32,
-    step_size: f32,
-    epsilon: f32,
-    scale: f32,
+    pub(crate) keep: f32,
+    pub(crate) one_minus_beta1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) one_minus_beta2: f32,
+    pub(crate) root_correction: f32,
+    pub(crate) step_size: f32,
+    pub(crate) epsilon: f32,
+    pub(crate) scale: f32,
 }
 
 impl Update {

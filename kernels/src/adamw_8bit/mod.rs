@@ -2,6 +2,7 @@
 //!
 //! Left out: tensors of fewer than [`MIN_VALUES`] values, which gain nothing; callers keep those with `adamw`.
 
+pub mod case;
 mod cpu;
 mod quantized;
 pub mod reference;

@@ -4,7 +4,7 @@
 
 use super::{Heads, Saved};
 use crate::documents::Documents;
-use crate::linear::cpu::{Strides, gemm_raw};
+use crate::matmul::{Matrix, Output, Threads, multiply_raw};
 use crate::simd;
 use crate::storage::{SharedMut, view};
 use candle_core::{Device, Result, Tensor};
@@ -13,6 +13,7 @@ use std::ops::Range;
 
 /// Queries of a block: their scores over 2,048 keys take 512 KiB.
 const BLOCK: usize = 64;
+const SERIAL: Threads = Threads::Caller;
 
 /// Row strides, in elements, of the query-shaped and the key-shaped buffers.
 struct Layout {
@@ -36,55 +37,56 @@ impl Layout {
         token * self.key_width + head / (self.heads.query / self.heads.key_value) * self.heads.dim
     }
 
-    fn query_rows(&self) -> Strides {
-        Strides { row: self.query_width, column: 1 }
+    /// Head `head` of a (T, H*D) buffer from token `token` on, a row a token.
+    fn query_rows<'a>(&self, values: &'a [f32], token: usize, head: usize) -> Matrix<'a> {
+        Matrix::rows(&values[self.query(token, head)..], self.query_width)
     }
 
-    fn key_rows(&self) -> Strides {
-        Strides { row: self.key_width, column: 1 }
+    /// The key/value head of `head` of a (T, K*D) buffer from token `token` on, a row a token.
+    fn key_rows<'a>(&self, values: &'a [f32], token: usize, head: usize) -> Matrix<'a> {
+        Matrix::rows(&values[self.key(token, head)..], self.key_width)
     }
 
-    fn key_columns(&self) -> Strides {
-        Strides { row: 1, column: self.key_width }
+    /// The same, a column a token.
+    fn key_columns<'a>(&self, values: &'a [f32], token: usize, head: usize) -> Matrix<'a> {
+        Matrix::columns(&values[self.key(token, head)..], self.key_width)
+    }
+
+    /// The query blocks of a document.
+    fn blocks(&self, document: Range<usize>) -> impl Iterator<Item = Block> {
+        let (start, end, window) = (document.start, document.end, self.heads.window.unwrap_or(document.end));
+        document.step_by(BLOCK).map(move |first| {
+            let queries = first..(first + BLOCK).min(end);
+            Block { keys: start.max((first + 1).saturating_sub(window))..queries.end, queries }
+        })
     }
 }
 
-/// The query blocks of a document: ranges of tokens.
-fn blocks(document: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let end = document.end;
-    document.step_by(BLOCK).map(move |start| start..(start + BLOCK).min(end))
+/// A block of queries and the keys that any of them sees, as ranges of tokens.
+#[derive(Clone)]
+struct Block {
+    queries: Range<usize>,
+    keys: Range<usize>,
 }
 
-/// `scores (rows, keys) = scale * q k^T` of one block; later keys than the query's own are left in it, unused.
-///
-/// `scores` must hold `rows * keys` values.
-fn block_scores(
-    scores: &mut [f32],
-    q: &[f32],
-    k: &[f32],
-    layout: &Layout,
-    head: usize,
-    document: usize,
-    block: &Range<usize>,
-) {
-    let (rows, keys, dim) = (block.len(), block.end - document, layout.heads.dim);
-    let (q, k) = (&q[layout.query(block.start, head)..], &k[layout.key(document, head)..]);
-    assert!(q.len() > (rows - 1) * layout.query_width + dim - 1 && k.len() > (keys - 1) * layout.key_width + dim - 1);
-    let dense = Strides { row: keys, column: 1 };
-    // SAFETY: the assertion bounds q and k, `scores` holds rows * keys values and is borrowed mutably.
-    unsafe {
-        gemm_raw(
-            (rows, keys, dim),
-            scores[..rows * keys].as_mut_ptr(),
-            dense,
-            false,
-            q.as_ptr(),
-            layout.query_rows(),
-            k.as_ptr(),
-            layout.key_columns(),
-            layout.heads.scale,
-            gemm::Parallelism::None,
-        );
+impl Block {
+    /// The keys that query `row` of the block sees, counted from the block's first key.
+    fn seen(&self, row: usize, heads: &Heads) -> Range<usize> {
+        let token = self.queries.start + row;
+        let first = heads.window.map_or(0, |window| (token + 1).saturating_sub(window));
+        first.max(self.keys.start) - self.keys.start..token + 1 - self.keys.start
+    }
+
+    /// `scores (rows, keys) = scale * a b^T` over the head's channels, a the block's rows of a query-shaped buffer, b its
+    /// keys' rows of a key-shaped one; those of keys that a query doesn't see are left in it, unused.
+    fn scores(&self, scores: &mut [f32], a: &[f32], b: &[f32], layout: &Layout, head: usize, scale: f32) {
+        let (rows, keys) = (self.queries.len(), self.keys.len());
+        let scores = SharedMut(scores[..rows * keys].as_mut_ptr());
+        let (a, b) = (layout.query_rows(a, self.queries.start, head), layout.key_columns(b, self.keys.start, head));
+        // SAFETY: `scores` is borrowed mutably and holds rows * keys values.
+        unsafe {
+            multiply_raw((rows, keys, layout.heads.dim), scores, keys, Output { add: false, scale }, a, b, SERIAL);
+        }
     }
 }
 
@@ -100,57 +102,52 @@ pub(super) fn forward(
     let (q, k, v): (&[f32], &[f32], &[f32]) = (&q, &k, &v);
     let (mut o, mut lse) = (vec![0f32; t * layout.query_width], vec![0f32; heads.query * t]);
     let (o_shared, lse_shared) = (SharedMut(o.as_mut_ptr()), SharedMut(lse.as_mut_ptr()));
-    let tasks: Vec<(usize, Range<usize>, usize)> = documents
+    let tasks: Vec<(Block, usize)> = documents
         .ranges()
-        .flat_map(|document| blocks(document.clone()).map(move |block| (document.start, block)))
-        .flat_map(|(document, block)| (0..heads.query).map(move |head| (document, block.clone(), head)))
+        .flat_map(|document| layout.blocks(document))
+        .flat_map(|block| (0..heads.query).map(move |head| (block.clone(), head)))
         .collect();
-    tasks.into_par_iter().for_each_init(Vec::new, |scores, (document, block, head)| {
-        let (rows, keys) = (block.len(), block.end - document);
+    tasks.into_par_iter().for_each_init(Vec::new, |scores, (block, head)| {
+        let (rows, keys) = (block.queries.len(), block.keys.len());
         if scores.len() < rows * keys {
             scores.resize(rows * keys, 0.0);
         }
-        block_scores(scores, q, k, &layout, head, document, &block);
+        block.scores(scores, q, k, &layout, head, heads.scale);
         for (row, scores) in scores[..rows * keys].chunks_exact_mut(keys).enumerate() {
-            let seen = block.start + row + 1 - document;
+            let seen = block.seen(row, &heads);
             let value = simd::run(
                 #[inline(always)]
-                || softmax(scores, seen),
+                || softmax(scores, seen, heads.softcap),
             );
             // SAFETY: task (block, head) alone writes lse[head, block].
-            unsafe { *lse_shared.at(head * t + block.start + row) = value };
+            unsafe { *lse_shared.at(head * t + block.queries.start + row) = value };
         }
-        let values = &v[layout.key(document, head)..];
-        assert!(values.len() > (keys - 1) * layout.key_width + heads.dim - 1);
-        // SAFETY: the assertion bounds v; `scores` holds rows * keys; the tasks write disjoint (tokens, head) parts of o.
+        let p = Matrix::rows(&scores[..rows * keys], keys);
+        let v = layout.key_rows(v, block.keys.start, head);
+        let output = Output { add: false, scale: 1.0 };
+        // SAFETY: the tasks write disjoint (tokens, head) parts of o.
         unsafe {
-            gemm_raw(
-                (rows, heads.dim, keys),
-                o_shared.at(layout.query(block.start, head)),
-                layout.query_rows(),
-                false,
-                scores.as_ptr(),
-                Strides { row: keys, column: 1 },
-                values.as_ptr(),
-                layout.key_rows(),
-                1.0,
-                gemm::Parallelism::None,
-            );
+            let o = SharedMut(o_shared.at(layout.query(block.queries.start, head)));
+            multiply_raw((rows, heads.dim, keys), o, layout.query_width, output, p, v, SERIAL);
         }
     });
     let o = Tensor::from_vec(o, (t, layout.query_width), &Device::Cpu)?;
     Ok((o, Tensor::from_vec(lse, (heads.query, t), &Device::Cpu)?))
 }
 
-/// Softmax over the first `seen` scores, zero for the rest; returns the log-sum-exp.
+/// Softmax over the `seen` scores, capped before, zero for the rest; returns the log-sum-exp.
 #[inline(always)]
-fn softmax(scores: &mut [f32], seen: usize) -> f32 {
-    let (seen, unseen) = scores.split_at_mut(seen);
-    let largest = simd::max(seen);
-    let sum = simd::exp_sum(seen, largest);
+fn softmax(scores: &mut [f32], seen: Range<usize>, softcap: Option<f32>) -> f32 {
+    scores[..seen.start].fill(0.0);
+    scores[seen.end..].fill(0.0);
+    let scores = &mut scores[seen];
+    if let Some(cap) = softcap {
+        scores.iter_mut().for_each(|score| *score = cap * simd::tanh(*score / cap));
+    }
+    let largest = simd::max(scores);
+    let sum = simd::exp_sum(scores, largest);
     let factor = 1.0 / sum;
-    seen.iter_mut().for_each(|p| *p *= factor);
-    unseen.fill(0.0);
+    scores.iter_mut().for_each(|p| *p *= factor);
     largest + sum.ln()
 }
 
@@ -172,14 +169,15 @@ pub(super) fn backward(
     let tasks: Vec<(Range<usize>, usize)> =
         documents.ranges().flat_map(|document| (0..heads.query).map(move |head| (document.clone(), head))).collect();
     tasks.into_par_iter().for_each_init(<(Vec<f32>, Vec<f32>)>::default, |(p, dp), (document, head)| {
-        let largest = BLOCK.min(document.len()) * document.len();
-        if p.len() < largest {
-            p.resize(largest, 0.0);
-            dp.resize(largest, 0.0);
+        for block in layout.blocks(document) {
+            let scores = block.queries.len() * block.keys.len();
+            if p.len() < scores {
+                p.resize(scores, 0.0);
+                dp.resize(scores, 0.0);
+            }
+            // SAFETY: task (document, head) alone touches the (document, head) parts of dq, dk and dv.
+            unsafe { inputs.backward_block(&out, p, dp, head, &block) };
         }
-        // SAFETY: task (document, head) alone touches the (document, head) parts of dq, dk and dv.
-        blocks(document.clone())
-            .for_each(|block| unsafe { inputs.backward_block(&out, p, dp, document.start, head, block) });
     });
     let dq = Tensor::from_vec(dq, (t, layout.query_width), &Device::Cpu)?;
     let sum = |per_head: &[f32]| Tensor::from_vec(sum_groups(per_head, heads), (t, layout.key_width), &Device::Cpu);
@@ -221,97 +219,62 @@ struct Outputs {
 impl Inputs<'_> {
     /// One block of queries: probabilities from the log-sum-exp, then
     /// `dS = P * (dP - rowsum(dy * o))` with `dP = dy v^T`, `dq = scale dS k`, `dk += scale dS^T q`, `dv += P^T dy`.
+    /// p and dp hold a value per query and key at least.
     ///
     /// # Safety
     /// Nobody else may touch the (document, head) parts of the outputs.
-    unsafe fn backward_block(
-        &self,
-        out: &Outputs,
-        p: &mut [f32],
-        dp: &mut [f32],
-        document: usize,
-        head: usize,
-        block: Range<usize>,
-    ) {
+    unsafe fn backward_block(&self, out: &Outputs, p: &mut [f32], dp: &mut [f32], head: usize, block: &Block) {
         let layout = self.layout;
-        let (rows, keys, dim, scale) = (block.len(), block.end - document, layout.heads.dim, layout.heads.scale);
-        let (query_at, key_at) = (layout.query(block.start, head), layout.key(document, head));
-        let (query_rows, key_rows) = (layout.query_rows(), layout.key_rows());
-        let (dense, transposed) = (Strides { row: keys, column: 1 }, Strides { row: 1, column: keys });
-        let (dy, v, q, k) = (&self.dy[query_at..], &self.v[key_at..], &self.q[query_at..], &self.k[key_at..]);
-        assert!(
-            dy.len() > (rows - 1) * layout.query_width + dim - 1 && v.len() > (keys - 1) * layout.key_width + dim - 1
-        );
-        let serial = gemm::Parallelism::None;
-
-        block_scores(p, self.q, self.k, layout, head, document, &block);
-        // SAFETY: the assertion bounds dy and v (q and k have their shapes); p and dp hold rows * keys values.
-        unsafe {
-            let values = Strides { row: 1, column: layout.key_width };
-            gemm_raw(
-                (rows, keys, dim),
-                dp.as_mut_ptr(),
-                dense,
-                false,
-                dy.as_ptr(),
-                query_rows,
-                v.as_ptr(),
-                values,
-                1.0,
-                serial,
-            );
-        }
-        for row in 0..rows {
-            let token = block.start + row;
+        let (rows, keys, dim, scale) = (block.queries.len(), block.keys.len(), layout.heads.dim, layout.heads.scale);
+        let (p, dp) = (&mut p[..rows * keys], &mut dp[..rows * keys]);
+        block.scores(p, self.q, self.k, layout, head, scale);
+        block.scores(dp, self.dy, self.v, layout, head, 1.0);
+        for (row, (p, dp)) in p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys)).enumerate() {
+            let token = block.queries.start + row;
             let at = layout.query(token, head);
             let (dy, o) = (&self.dy[at..at + dim], &self.o[at..at + dim]);
-            let (p, dp) = (&mut p[row * keys..(row + 1) * keys], &mut dp[row * keys..(row + 1) * keys]);
-            let lse = self.lse[head * self.num_tokens + token];
+            let (lse, seen) = (self.lse[head * self.num_tokens + token], block.seen(row, &layout.heads));
             simd::run(
                 #[inline(always)]
-                || softmax_backward(p, dp, lse, simd::dot(dy, o), token + 1 - document),
+                || softmax_backward(p, dp, lse, simd::dot(dy, o), seen, layout.heads.softcap),
             );
         }
-        // SAFETY: bounds as above; the outputs' parts are this task's alone. dk and dv are (T, H*D): one part a head.
+        let (queries, keys_start) = (block.queries.start, block.keys.start);
+        let (q, dy) = (layout.query_rows(self.q, queries, head), layout.query_rows(self.dy, queries, head));
+        let (ds, ds_columns, p_columns) = (Matrix::rows(dp, keys), Matrix::columns(dp, keys), Matrix::columns(p, keys));
+        let (k, width) = (layout.key_rows(self.k, keys_start, head), layout.query_width);
+        // SAFETY: the outputs' parts are this task's alone. dk and dv are (T, H*D): one part a head.
         unsafe {
-            let first = layout.query(document, head);
-            let (dq, dk, dv) = (out.dq.at(query_at), out.dk.at(first), out.dv.at(first));
-            gemm_raw((rows, dim, keys), dq, query_rows, false, dp.as_ptr(), dense, k.as_ptr(), key_rows, scale, serial);
-            gemm_raw(
-                (keys, dim, rows),
-                dk,
-                query_rows,
-                true,
-                dp.as_ptr(),
-                transposed,
-                q.as_ptr(),
-                query_rows,
-                scale,
-                serial,
-            );
-            gemm_raw(
-                (keys, dim, rows),
-                dv,
-                query_rows,
-                true,
-                p.as_ptr(),
-                transposed,
-                dy.as_ptr(),
-                query_rows,
-                1.0,
-                serial,
-            );
+            let at = |d: SharedMut, token| SharedMut(d.at(layout.query(token, head)));
+            let (dq, dk, dv) = (at(out.dq, queries), at(out.dk, keys_start), at(out.dv, keys_start));
+            multiply_raw((rows, dim, keys), dq, width, Output { add: false, scale }, ds, k, SERIAL);
+            multiply_raw((keys, dim, rows), dk, width, Output { add: true, scale }, ds_columns, q, SERIAL);
+            multiply_raw((keys, dim, rows), dv, width, Output { add: true, scale: 1.0 }, p_columns, dy, SERIAL);
         }
     }
 }
 
-/// Turns scores into probabilities and dP into dS, in place; zero beyond what the query sees.
+/// Turns scores into probabilities and dP into dS, in place; zero for what the query doesn't see.
 #[inline(always)]
-fn softmax_backward(p: &mut [f32], dp: &mut [f32], lse: f32, delta: f32, seen: usize) {
-    for i in 0..seen {
-        p[i] = simd::exp(p[i] - lse);
-        dp[i] = p[i] * (dp[i] - delta);
+fn softmax_backward(p: &mut [f32], dp: &mut [f32], lse: f32, delta: f32, seen: Range<usize>, softcap: Option<f32>) {
+    for hidden in [0..seen.start, seen.end..p.len()] {
+        p[hidden.clone()].fill(0.0);
+        dp[hidden].fill(0.0);
     }
-    p[seen..].fill(0.0);
-    dp[seen..].fill(0.0);
+    let (p, dp) = (&mut p[seen.clone()], &mut dp[seen]);
+    match softcap {
+        None => {
+            for i in 0..p.len() {
+                p[i] = simd::exp(p[i] - lse);
+                dp[i] = p[i] * (dp[i] - delta);
+            }
+        }
+        Some(cap) => {
+            for i in 0..p.len() {
+                let bounded = simd::tanh(p[i] / cap);
+                p[i] = simd::exp(cap * bounded - lse);
+                dp[i] = p[i] * (dp[i] - delta) * (1.0 - bounded * bounded);
+            }
+        }
+    }
 }

@@ -3,17 +3,19 @@
 //! The forward pass keeps the log-sum-exp of each row; the backward pass computes the probabilities again from it.
 //! Scores exist for one block of queries of one head at a time, never T x T.
 
+pub mod case;
 mod cpu;
 mod decode;
 pub mod reference;
 
+use crate::arguments;
 use crate::documents::Documents;
 use crate::storage::{fused, narrow, wide};
 use candle_core::{Result, Tensor, bail};
 
 pub use decode::decode;
 
-/// Heads and scale of one attention layer.
+/// Heads and scores of one attention layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heads {
     /// H, query heads.
@@ -24,15 +26,23 @@ pub struct Heads {
     pub dim: usize,
     /// Factor of the scores, usually `1 / sqrt(D)`.
     pub scale: f32,
+    /// Tokens that a token sees, itself included; None for all before it. As `sliding_window` of Hugging Face.
+    pub window: Option<usize>,
+    /// Bounds the scores: `cap * tanh(score / cap)`; None leaves them. As `attn_logit_softcapping` of Hugging Face.
+    pub softcap: Option<f32>,
 }
 
 impl Heads {
     fn check(&self, q: &Tensor, k: &Tensor, v: &Tensor, documents: &Documents) -> Result<()> {
+        arguments::check("attention", &[("q", q), ("k", k), ("v", v)])?;
         let t = documents.num_tokens();
         let fits = q.dims() == [t, self.query * self.dim]
             && k.dims() == [t, self.key_value * self.dim]
             && v.dims() == k.dims()
             && self.query.is_multiple_of(self.key_value);
+        if self.window == Some(0) || self.softcap.is_some_and(|cap| cap.is_nan() || cap <= 0.0) {
+            bail!("attention: a window and a soft-cap are above 0, got {self:?}")
+        }
         match fits {
             true => Ok(()),
             false => bail!("attention: q {:?}, k {:?}, v {:?}, {t} tokens, {self:?}", q.shape(), k.shape(), v.shape()),
@@ -40,7 +50,8 @@ impl Heads {
     }
 }
 
-/// `softmax(scale * q k^T) v` inside each document, each token seeing itself and what is before it.
+/// `softmax(scale * q k^T) v` inside each document, each token seeing itself and what is before it, as far as the window
+/// reaches; the scores are capped before the softmax where `heads` has a soft-cap.
 /// Shapes: q (T, H*D), k and v (T, K*D) -> o (T, H*D), and lse (H, T) f32 for the backward pass.
 /// A token has the same bits whatever other documents share the row. Source: Dao 2023, arXiv:2307.08691 (log-sum-exp).
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, documents: &Documents) -> Result<(Tensor, Tensor)> {
@@ -79,7 +90,9 @@ pub fn backward(dy: &Tensor, saved: &Saved, heads: Heads, documents: &Documents)
         return backward(&wide(dy)?, &saved, heads, documents);
     }
     if fused(dy) && fused(q) && fused(k) && fused(v) {
-        return cpu::backward(&dy.contiguous()?, saved, heads, documents);
+        let (q, k, v, o) = (q.contiguous()?, k.contiguous()?, v.contiguous()?, o.contiguous()?);
+        let saved = Saved { q: &q, k: &k, v: &v, o: &o, lse };
+        return cpu::backward(&dy.contiguous()?, &saved, heads, documents);
     }
     let grads =
         crate::autograd::backward(

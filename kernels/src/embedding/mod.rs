@@ -1,7 +1,9 @@
 //! Token embedding: a row of the table per token; its gradient is a sparse row add.
 
+pub mod case;
 pub mod reference;
 
+use crate::arguments;
 use crate::gradient::Gradient;
 use crate::storage::{fused, update, view};
 use candle_core::{Result, Tensor, bail};
@@ -9,10 +11,11 @@ use candle_core::{Result, Tensor, bail};
 /// Rows of `table` by token. Shapes: tokens T, table (V, C) -> (T, C).
 /// Errors: a token outside the table, named.
 pub fn forward(tokens: &[u32], table: &Tensor) -> Result<Tensor> {
+    arguments::check("embedding", &[("table", table)])?;
     let (rows, channels) = table.dims2()?;
     check(tokens, rows)?;
     if tokens.is_empty() {
-        return Tensor::zeros((0, channels), table.dtype(), table.device()); // CUDA refuses to launch over nothing
+        return crate::device::empty(&[0, channels], table.dtype(), table.device()); // CUDA refuses to launch over nothing
     }
     reference::forward(&Tensor::from_slice(tokens, tokens.len(), table.device())?, table)
 }
@@ -31,6 +34,9 @@ pub fn backward(dy: &Tensor, tokens: &[u32], gradient: &mut Gradient) -> Result<
         )
     }
     check(tokens, gradient.tensor().dim(0)?)?;
+    if tokens.is_empty() {
+        return gradient.add_nothing();
+    }
     if !(fused(dy) && fused(gradient.tensor())) {
         return gradient.add_rows(&Tensor::from_slice(tokens, tokens.len(), dy.device())?, dy);
     }

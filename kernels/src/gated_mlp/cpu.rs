@@ -1,5 +1,7 @@
 //! The gate on the CPU: chunks in parallel, each input read once.
 
+use super::Activation;
+use crate::gelu::{Form, scalar};
 use crate::simd;
 use crate::storage::view;
 use candle_core::{Device, Result, Tensor};
@@ -8,7 +10,36 @@ use rayon::prelude::*;
 /// Values a task takes.
 const CHUNK: usize = 8 * 1024;
 
-pub(super) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+pub(super) fn forward(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Silu => map(gate, up, silu_value),
+        Activation::Gelu(Form::Erf) => map(gate, up, scalar::erf_value),
+        Activation::Gelu(Form::Tanh) => map(gate, up, scalar::tanh_value),
+    }
+}
+
+pub(super) fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<(Tensor, Tensor)> {
+    match activation {
+        Activation::Silu => map_backward(dy, gate, up, silu_both),
+        Activation::Gelu(Form::Erf) => map_backward(dy, gate, up, scalar::erf_both),
+        Activation::Gelu(Form::Tanh) => map_backward(dy, gate, up, scalar::tanh_both),
+    }
+}
+
+#[inline(always)]
+fn silu_value(g: f32) -> f32 {
+    g * simd::sigmoid(g)
+}
+
+/// `g sigmoid(g)` and its derivative `s (1 + g (1 - s))`.
+#[inline(always)]
+fn silu_both(g: f32) -> (f32, f32) {
+    let s = simd::sigmoid(g);
+    (g * s, s * (1.0 + g * (1.0 - s)))
+}
+
+#[inline(always)]
+fn map(gate: &Tensor, up: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
     let (g, u) = (view(gate)?, view(up)?);
     let (g, u): (&[f32], &[f32]) = (&g, &u);
     let mut y = vec![0f32; g.len()];
@@ -16,8 +47,9 @@ pub(super) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         simd::run(
             #[inline(always)]
             || {
+                let (g, u) = (&g[..y.len()], &u[..y.len()]); // one length: a bounds check would keep the loop scalar
                 for i in 0..y.len() {
-                    y[i] = g[i] * simd::sigmoid(g[i]) * u[i];
+                    y[i] = value(g[i]) * u[i];
                 }
             },
         );
@@ -25,7 +57,13 @@ pub(super) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(y, gate.shape(), &Device::Cpu)
 }
 
-pub(super) fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
+#[inline(always)]
+fn map_backward(
+    dy: &Tensor,
+    gate: &Tensor,
+    up: &Tensor,
+    both: impl Fn(f32) -> (f32, f32) + Sync,
+) -> Result<(Tensor, Tensor)> {
     let (d, g, u) = (view(dy)?, view(gate)?, view(up)?);
     let (d, g, u): (&[f32], &[f32], &[f32]) = (&d, &g, &u);
     let (mut dgate, mut dup) = (vec![0f32; g.len()], vec![0f32; g.len()]);
@@ -35,10 +73,12 @@ pub(super) fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tenso
         simd::run(
             #[inline(always)]
             || {
-                for i in 0..g.len() {
-                    let s = simd::sigmoid(g[i]);
-                    dgate[i] = d[i] * u[i] * s * (1.0 + g[i] * (1.0 - s));
-                    dup[i] = d[i] * g[i] * s;
+                let n = g.len();
+                let (d, u, dgate, dup) = (&d[..n], &u[..n], &mut dgate[..n], &mut dup[..n]);
+                for i in 0..n {
+                    let (value, slope) = both(g[i]);
+                    dgate[i] = d[i] * u[i] * slope;
+                    dup[i] = d[i] * value;
                 }
             },
         );

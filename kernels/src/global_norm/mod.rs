@@ -1,5 +1,7 @@
 //! The norm of all gradients together, in a fixed order: chunks of each tensor, then tensors by name.
 
+pub mod case;
+
 use crate::gradient::Gradients;
 use crate::simd;
 use crate::storage::{fused, view};
@@ -20,6 +22,10 @@ pub fn global_norm(gradients: &Gradients) -> Result<f64> {
 
 /// Sum of squares of one tensor.
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
+    crate::arguments::check("global_norm", &[("tensor", tensor)])?;
+    if tensor.elem_count() == 0 {
+        return Ok(0.0);
+    }
     if !fused(tensor) {
         return Ok(f64::from(tensor.to_dtype(DType::F32)?.sqr()?.sum_all()?.to_scalar::<f32>()?));
     }

@@ -4,5 +4,6 @@ use candle_core::{Result, Tensor};
 
 /// `y = x W^T`. Shapes: x (T, I), weight (O, I) -> (T, O).
 pub fn forward(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.to_dtype(weight.dtype())?.matmul(&weight.t()?)?.to_dtype(x.dtype())
+    // contiguous, or transposed as a whole: CUDA's product takes no other strides
+    x.to_dtype(weight.dtype())?.contiguous()?.matmul(&weight.contiguous()?.t()?)?.to_dtype(x.dtype())
 }

@@ -1,5 +1,6 @@
 //! Lion in one pass over weight, momentum and gradient: every weight moves by the learning rate, up or down.
 
+pub mod case;
 mod cpu;
 pub mod reference;
 

@@ -1,8 +1,10 @@
 //! RMS normalisation over the last dimension, with the reciprocal root kept for the backward pass.
 
+pub mod case;
 mod cpu;
 pub mod reference;
 
+use crate::arguments;
 use crate::gradient::Gradient;
 use crate::storage::{fused, narrow, wide};
 use candle_core::{DType, Result, Tensor, bail};
@@ -15,6 +17,9 @@ pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)
     if narrow(x) || narrow(weight) {
         let (y, rstd) = forward(&wide(x)?, &wide(weight)?, eps)?;
         return Ok((y.to_dtype(x.dtype())?, rstd));
+    }
+    if x.elem_count() == 0 {
+        return Ok((x.clone(), crate::device::empty(&[x.dim(0)?], DType::F32, x.device())?));
     }
     if fused(x) && fused(weight) {
         cpu::forward(&x.contiguous()?, weight, eps)
@@ -48,7 +53,15 @@ pub fn backward(
     Ok(grads[0].clone())
 }
 
+/// The factor of norms whose weight is stored less one (Gemma): `1 + w` in f32, so that a 16-bit weight near zero keeps
+/// its digits. Callers pass it as the weight; its gradient is the weight's. Shapes: (C) -> (C).
+pub fn offset(weight: &Tensor) -> Result<Tensor> {
+    arguments::check("rms_norm", &[("weight", weight)])?;
+    wide(weight)? + 1.0
+}
+
 fn check(x: &Tensor, weight: &Tensor) -> Result<()> {
+    arguments::check("rms_norm", &[("x", x), ("weight", weight)])?;
     match x.dims2()?.1 == weight.dims1()? {
         true => Ok(()),
         false => bail!("rms_norm: x {:?} doesn't fit weight {:?}", x.shape(), weight.shape()),

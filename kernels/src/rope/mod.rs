@@ -1,12 +1,20 @@
 //! Rotary position embedding in the rotate-half layout of Hugging Face; its backward pass is the opposite rotation.
+//!
+//! The families differ in their tables alone. Llama, Qwen, Gemma and OLMo turn the whole head (`half = D / 2`). GPT-NeoX
+//! and some of Phi turn its first channels (`half` smaller, the rest passes). Scalings change the frequencies; yarn and
+//! longrope have an attention factor besides, which multiplies cosines and sines. Positions are a row of their own, so
+//! that they restart in each document of a packed row.
+//!
+//! Left out: pairs of neighbouring channels (GPT-J, and Llama in GGUF files): weights are permuted where they load.
 
+pub mod case;
 mod cpu;
 pub mod reference;
 
 use crate::storage::{fused, narrow, wide};
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
-/// Cosines and sines by position, for the first `2 * half` channels of a head.
+/// Cosines and sines by position, for the first `2 * half` channels of a head; (positions, half) each, f32.
 #[derive(Clone, Debug)]
 pub struct Tables {
     cos: Tensor,
@@ -34,9 +42,9 @@ impl Tables {
     }
 
     /// Rows of cosine and sine for these positions. Shapes: (T, half) each.
-    fn rows(&self, positions: &[u32], dtype: DType) -> Result<(Tensor, Tensor)> {
+    pub fn rows(&self, positions: &[u32]) -> Result<(Tensor, Tensor)> {
         let indices = Tensor::from_slice(positions, positions.len(), self.cos.device())?;
-        Ok((self.cos.index_select(&indices, 0)?.to_dtype(dtype)?, self.sin.index_select(&indices, 0)?.to_dtype(dtype)?))
+        Ok((self.cos.index_select(&indices, 0)?, self.sin.index_select(&indices, 0)?))
     }
 }
 
@@ -47,15 +55,18 @@ pub fn forward(x: &Tensor, num_heads: usize, positions: &[u32], tables: &Tables)
     rotate(x, num_heads, positions, tables, 1.0)
 }
 
-/// The gradient: rotation by the opposite angle. Shapes: as [`forward`].
+/// The gradient: rotation by the opposite angle, which is the transposed matrix, whatever the scaling of the tables.
+/// Shapes: as [`forward`].
 pub fn backward(dy: &Tensor, num_heads: usize, positions: &[u32], tables: &Tables) -> Result<Tensor> {
     rotate(dy, num_heads, positions, tables, -1.0)
 }
 
 fn rotate(x: &Tensor, num_heads: usize, positions: &[u32], tables: &Tables, direction: f32) -> Result<Tensor> {
+    crate::arguments::check("rope", &[("x", x), ("cosines", &tables.cos)])?;
     let (t, width) = x.dims2()?;
     let half = tables.cos.dim(1)?;
-    if t != positions.len() || width % num_heads != 0 || 2 * half > width / num_heads {
+    let fits = t == positions.len() && num_heads > 0 && width > 0 && width % num_heads == 0;
+    if !fits || 2 * half > width / num_heads {
         bail!("rope: x {:?}, {num_heads} heads, {} positions, {half} frequencies", x.shape(), positions.len())
     }
     if let Some(position) = positions.iter().find(|&&p| p as usize >= tables.num_positions()) {
@@ -64,10 +75,13 @@ fn rotate(x: &Tensor, num_heads: usize, positions: &[u32], tables: &Tables, dire
     if narrow(x) {
         return rotate(&wide(x)?, num_heads, positions, tables, direction)?.to_dtype(x.dtype());
     }
+    if t == 0 {
+        return Ok(x.clone());
+    }
     if fused(x) {
         cpu::rotate(&x.contiguous()?, num_heads, positions, &tables.cos, &tables.sin, direction)
     } else {
-        let (cos, sin) = tables.rows(positions, x.dtype())?;
+        let (cos, sin) = tables.rows(positions)?;
         reference::rotate(x, num_heads, &cos, &(sin * f64::from(direction))?)
     }
 }
@@ -75,31 +89,48 @@ fn rotate(x: &Tensor, num_heads: usize, positions: &[u32], tables: &Tables, dire
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, random};
+    use crate::testing::{assert_close, bits, random};
 
-    fn tables(half: usize) -> Tables {
+    fn tables(half: usize, scaling: f64) -> Tables {
         let frequencies: Vec<f64> = (0..half).map(|i| 10_000f64.powf(-(i as f64) / half as f64)).collect();
-        Tables::new(&frequencies, 1.0, 64, &Device::Cpu).unwrap()
+        Tables::new(&frequencies, scaling, 64, &Device::Cpu).unwrap()
     }
 
     #[test]
-    fn rope_and_its_gradient_match_the_reference_also_where_it_turns_a_part_of_the_head() {
-        for (t, heads, dim, half) in [(1, 1, 2, 1), (7, 3, 16, 8), (5, 2, 12, 3)] {
-            let (x, dy, tables) = (random(&[t, heads * dim], 1), random(&[t, heads * dim], 2), tables(half));
-            let positions: Vec<u32> = (0..t as u32).map(|p| (p * 5) % 64).collect();
-            let (cos, sin) = tables.rows(&positions, DType::F32).unwrap();
+    fn rotation_there_and_back_is_the_square_of_the_attention_factor() {
+        for (heads, dim, half, factor) in [(1, 2, 1, 1.0), (3, 16, 8, 1.0), (2, 12, 3, 1.0), (2, 12, 6, 1.25)] {
+            let (x, tables) = (random(&[7, heads * dim], 1), tables(half, factor));
+            let positions: Vec<u32> = (0..7).map(|p| (p * 5) % 64).collect();
             let y = forward(&x, heads, &positions, &tables).unwrap();
-            assert_close("y", &y, &reference::rotate(&x, heads, &cos, &sin).unwrap(), 1e-6);
-            let expected =
-                crate::autograd::backward(&[&x], &dy, |v| reference::rotate(&v[0], heads, &cos, &sin)).unwrap();
-            assert_close("dx", &backward(&dy, heads, &positions, &tables).unwrap(), &expected[0], 1e-6);
-            assert_close("there and back", &backward(&y, heads, &positions, &tables).unwrap(), &x, 1e-6);
+            let back = backward(&y, heads, &positions, &tables).unwrap();
+            let split = |t: &Tensor| t.reshape((7 * heads, dim)).unwrap();
+            let turned = |t: &Tensor| split(t).narrow(1, 0, 2 * half).unwrap();
+            assert_close("turned", &turned(&back), &(turned(&x) * (factor * factor)).unwrap(), 1e-6);
+            let rest = |t: &Tensor| split(t).narrow(1, 2 * half, dim - 2 * half).unwrap();
+            assert_eq!(bits(&rest(&y)), bits(&rest(&x)), "what isn't turned keeps its bits");
         }
     }
 
     #[test]
-    fn a_position_beyond_the_context_is_named() {
-        let message = forward(&random(&[1, 4], 1), 1, &[64], &tables(2)).unwrap_err().to_string();
-        assert!(message.contains("position 64 but the context has 64"), "{message}");
+    fn position_0_leaves_a_head_and_every_document_starts_there() {
+        let (x, tables) = (random(&[4, 8], 1), tables(4, 1.0));
+        let rows = |positions: &[u32]| forward(&x, 1, positions, &tables).unwrap().to_vec2::<f32>().unwrap();
+        let restarted = rows(&[0, 1, 0, 1]);
+        assert_eq!(restarted[0], x.to_vec2::<f32>().unwrap()[0]);
+        assert_eq!(restarted[2], x.to_vec2::<f32>().unwrap()[2]);
+        assert_ne!(restarted[2], rows(&[0, 1, 2, 3])[2]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let message = |x: &Tensor, heads, positions: &[u32], half| {
+            forward(x, heads, positions, &tables(half, 1.0)).unwrap_err().to_string()
+        };
+        let x = random(&[1, 4], 1);
+        assert!(message(&x, 1, &[64], 2).contains("position 64 but the context has 64"));
+        for text in [message(&x, 3, &[0], 1), message(&x, 0, &[0], 1), message(&x, 2, &[0], 2), message(&x, 1, &[], 2)]
+        {
+            assert!(text.starts_with("rope: x [1, 4], "), "{text}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Stochastic gradient descent with momentum in one pass over weight, momentum and gradient.
 
+pub mod case;
 mod cpu;
 pub mod reference;
 

@@ -1,0 +1,62 @@
+//! GELU on the CPU: chunks in parallel, one read and one write.
+
+use super::{Form, scalar};
+use crate::simd;
+use crate::storage::view;
+use candle_core::{Device, Result, Tensor};
+use rayon::prelude::*;
+
+/// Values a task takes.
+const CHUNK: usize = 8 * 1024;
+
+pub(super) fn forward(x: &Tensor, form: Form) -> Result<Tensor> {
+    match form {
+        Form::Erf => map(x, scalar::erf_value),
+        Form::Tanh => map(x, scalar::tanh_value),
+    }
+}
+
+pub(super) fn backward(dy: &Tensor, x: &Tensor, form: Form) -> Result<Tensor> {
+    match form {
+        Form::Erf => map_backward(dy, x, scalar::erf_both),
+        Form::Tanh => map_backward(dy, x, scalar::tanh_both),
+    }
+}
+
+#[inline(always)]
+fn map(x: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
+    let values = view(x)?;
+    let values: &[f32] = &values;
+    let mut y = vec![0f32; values.len()];
+    y.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(y, x)| {
+        simd::run(
+            #[inline(always)]
+            || {
+                let x = &x[..y.len()]; // one length: a bounds check in the loop would keep it scalar
+                for i in 0..y.len() {
+                    y[i] = value(x[i]);
+                }
+            },
+        );
+    });
+    Tensor::from_vec(y, x.shape(), &Device::Cpu)
+}
+
+#[inline(always)]
+fn map_backward(dy: &Tensor, x: &Tensor, both: impl Fn(f32) -> (f32, f32) + Sync) -> Result<Tensor> {
+    let (d, values) = (view(dy)?, view(x)?);
+    let (d, values): (&[f32], &[f32]) = (&d, &values);
+    let mut dx = vec![0f32; values.len()];
+    dx.par_chunks_mut(CHUNK).zip(d.par_chunks(CHUNK)).zip(values.par_chunks(CHUNK)).for_each(|((dx, d), x)| {
+        simd::run(
+            #[inline(always)]
+            || {
+                let (d, x) = (&d[..dx.len()], &x[..dx.len()]);
+                for i in 0..dx.len() {
+                    dx[i] = d[i] * both(x[i]).1;
+                }
+            },
+        );
+    });
+    Tensor::from_vec(dx, x.shape(), &Device::Cpu)
+}
