@@ -29,6 +29,16 @@ impl Batch {
         Ok(batch)
     }
 
+    /// Sums by document of values by target, in order.
+    pub fn sums(&self, values: &[f32]) -> Vec<f64> {
+        let mut sums = vec![0f64; self.offsets.len().saturating_sub(1)];
+        for (target, value) in self.targets.iter().zip(values) {
+            let document = self.offsets.partition_point(|offset| offset <= target) - 1;
+            sums[document] += f64::from(*value);
+        }
+        sums
+    }
+
     pub(crate) fn empty() -> Self {
         Self { tokens: Vec::new(), offsets: vec![0], targets: Vec::new() }
     }

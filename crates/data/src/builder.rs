@@ -1,37 +1,94 @@
-//! Encodes the records of an input on all cores and lays them out in a shard, in the order of the input and in bounded memory (R21).
+//! Encodes the records of an input on all cores and lays them out in a shard, in bounded memory (R21): pairs in the order of the
+//! input, raw text packed into rows.
 //!
 //! Nothing is lost silently: a record that can't be used is a problem, or is counted in the summary under the policy that was named
-//! (R7, R11). Keys and the cache are the business of `prepare`.
+//! (R7, R11). What is done so far can be saved between two chunks, and gone on with after a kill. Keys and the cache are the
+//! business of `prepare`.
 
 use std::path::Path;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, MAX_LISTED, Problem, Problems};
-use crate::example::{Example, Pair, cut, encode_document, encode_pair, with_bos};
+use crate::example::{Example, Pair, encode_document, encode_pair, with_bos};
+use crate::journal::Journal;
 use crate::options::{LongRecords, PrepareOptions};
-use crate::reader::{Part, Reader, Work};
+use crate::packing::{PACKING_WINDOW, RowPacker};
+use crate::reader::{Limits, Part, Position, Reader, Work};
 use crate::record::{self, Record};
 use crate::source::Sources;
 use crate::summary::{LengthHistogram, Summary};
-use crate::tokenizer::TextTokenizer;
-use crate::writer::ShardWriter;
+use crate::tokenizer::{TextTokenizer, TokenizerError};
+use crate::writer::{Mark, ShardWriter, Spool};
 
 /// Largest vocabulary whose ids fit 16 bits.
 const NARROW_ROWS: u32 = 1 << 16;
+/// Most tokens that open rows may hold, beyond which the window gets smaller.
+const OPEN_TOKENS: usize = 1 << 19;
+
+/// Most different extra keys that are counted one by one.
+const MAX_EXTRA_KEYS: usize = 1000;
+const OTHER_KEYS: &str = "(other keys)";
 
 /// What a worker makes of a piece of work.
 enum Encoded {
     Pair { pair: Pair, blank: Option<&'static str>, extra_keys: Vec<String> },
     Document { example: Example, extra_keys: Vec<String> },
     Piece { tokens: Vec<u32>, first: bool, last: bool },
+    Conversation,
 }
 
 /// Where a record stands.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Place {
     file: u32,
     line: u64,
+}
+
+/// A piece of raw text on its way into a row.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct RowPiece {
+    tokens: Vec<u32>,
+    place: Place,
+}
+
+/// What was done, between two chunks of the input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Progress {
+    summary: Summary,
+    lengths: LengthHistogram,
+    /// Records with empty completions, each with its number, its place and what it is.
+    blank: Vec<(u64, Place, String)>,
+    /// Records kept, and those of them whose end token is a target.
+    kept: u64,
+    ended: u64,
+    /// Conversation records, and the place of the first.
+    conversations: u64,
+    first_conversation: Option<Place>,
+    /// Rows of text being filled.
+    rows: RowPacker<RowPiece>,
+    /// Tokens of the document being read that aren't in a row yet, how many it has in all, and its rows so far.
+    pending: Vec<u32>,
+    document_tokens: u64,
+    document_rows: u64,
+}
+
+/// What is saved of a preparation.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    progress: Progress,
+    position: Position,
+    mark: Mark,
+    done_bytes: u64,
+}
+
+/// What is made of an input.
+pub(crate) struct Built {
+    pub(crate) writer: ShardWriter,
+    pub(crate) summary: Summary,
+    /// Bytes that a killed preparation had done before.
+    pub(crate) resumed_bytes: u64,
 }
 
 /// Takes encoded records in the order of the input and writes the shard.
@@ -40,56 +97,66 @@ pub(crate) struct Builder<'a> {
     tokenizer: &'a TextTokenizer,
     options: &'a PrepareOptions,
     writer: ShardWriter,
-    summary: Summary,
-    lengths: LengthHistogram,
-    /// Problems and records with empty completions, each with the number of its record.
+    progress: Progress,
+    /// Problems, each with the number of its record.
     problems: Vec<(u64, Problem)>,
     num_problems: u64,
-    blank: Vec<(u64, Problem)>,
-    /// Records kept, and those of them whose end token is a target.
-    kept: u64,
-    ended: u64,
-    /// Tokens in the row being filled.
-    row_tokens: usize,
-    /// Tokens of the document being read that aren't in a row yet, how many it has in all, and its rows so far.
-    pending: Vec<u32>,
-    document_tokens: u64,
-    document_rows: u64,
+    /// Where to go on, with the bytes that are done.
+    resumed: Option<(Position, u64)>,
 }
 
 impl<'a> Builder<'a> {
+    /// Begins, or goes on with what the journal holds. Errors: the columns can't be made; the journal can't be read or doesn't
+    /// fit them.
     pub(crate) fn new(
         sources: &'a Sources,
         tokenizer: &'a TextTokenizer,
         options: &'a PrepareOptions,
         folder: &Path,
+        journal: Option<&Journal>,
     ) -> Result<Self, DataError> {
-        Ok(Self {
-            sources,
-            tokenizer,
-            options,
-            writer: ShardWriter::new(folder, tokenizer.vocabulary_rows() > NARROW_ROWS)?,
-            summary: Summary::default(),
-            lengths: LengthHistogram::default(),
-            problems: Vec::new(),
-            num_problems: 0,
-            blank: Vec::new(),
-            kept: 0,
-            ended: 0,
-            row_tokens: 0,
-            pending: Vec::new(),
-            document_tokens: 0,
-            document_rows: 0,
-        })
+        let wide = tokenizer.vocabulary_rows() > NARROW_ROWS;
+        let new = |spool: Spool<'_>, progress: Progress| {
+            Ok(Self {
+                sources,
+                tokenizer,
+                options,
+                writer: ShardWriter::new(folder, spool, wide)?,
+                progress,
+                problems: Vec::new(),
+                num_problems: 0,
+                resumed: None,
+            })
+        };
+        let saved = journal.map(|journal| journal.load::<Saved>()).transpose()?.flatten();
+        match (journal, saved) {
+            (Some(journal), Some(saved)) => {
+                let mut builder = new(Spool::Resumed(journal.folder(), &saved.mark), saved.progress)?;
+                builder.resumed = Some((saved.position, saved.done_bytes));
+                Ok(builder)
+            }
+            (Some(journal), None) => new(Spool::Kept(journal.folder()), Progress::new(options.max_length)),
+            (None, _) => new(Spool::Unnamed(folder), Progress::new(options.max_length)),
+        }
     }
 
+    /// Reads the input to its end. Every `save_bytes` of it the journal is brought up to date.
     pub(crate) fn build(
         mut self,
         hashes: &[blake3::Hash],
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<(ShardWriter, Summary), DataError> {
+        journal: Option<&Journal>,
+        save_bytes: u64,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<Built, DataError> {
         let total = self.sources.bytes();
-        let mut reader = Reader::new(self.sources, self.tokenizer, hashes, self.options.limit);
+        let limits = Limits::of(self.tokenizer);
+        let mut reader = Reader::new(self.sources, self.tokenizer, hashes, self.options.limit, limits);
+        let mut resumed_bytes = 0;
+        if let Some((position, done_bytes)) = self.resumed.take() {
+            reader = reader.resume(position)?;
+            resumed_bytes = done_bytes;
+        }
+        let mut saved_bytes = resumed_bytes;
         loop {
             let chunk = reader.next_chunk()?;
             if chunk.is_empty() {
@@ -101,31 +168,50 @@ impl<'a> Builder<'a> {
             for item in encoded {
                 self.add(item)?;
             }
-            progress(reader.done_bytes.min(total), total);
+            let done = reader.done_bytes().min(total);
+            tell(done, total);
+            // What has problems fails in the end: there is nothing to go on with.
+            if let Some(journal) =
+                journal.filter(|_| self.num_problems == 0 && done - saved_bytes.min(done) >= save_bytes)
+            {
+                self.save(journal, reader.position(), done)?;
+                saved_bytes = done;
+            }
         }
-        self.summary.byte_order_marks = reader.byte_order_marks;
-        self.finish()
+        self.progress.summary.byte_order_marks = reader.byte_order_marks();
+        let (writer, summary) = self.finish()?;
+        Ok(Built { writer, summary, resumed_bytes })
+    }
+
+    fn save(&mut self, journal: &Journal, position: Position, done_bytes: u64) -> Result<(), DataError> {
+        let mark = self.writer.mark()?;
+        let saved = Saved { progress: self.progress.clone(), position, mark, done_bytes };
+        journal.save(&saved).map_err(|source| DataError::Cache { path: journal.folder().to_owned(), source })
     }
 
     fn add(&mut self, item: Result<(Place, Encoded), Problem>) -> Result<(), DataError> {
         if !matches!(item, Ok((_, Encoded::Piece { first: false, .. }))) {
-            self.summary.records += 1;
+            self.progress.summary.records += 1;
         }
         match item {
             Err(problem) => self.refuse(problem),
             Ok((place, Encoded::Pair { pair, blank, extra_keys })) => {
                 self.count_keys(extra_keys);
                 if let Some(blank) = blank {
-                    self.summary.empty_completions += 1;
+                    self.progress.summary.empty_completions += 1;
                     let allowed = self.options.allow_empty_completions;
                     let message = format!(
                         "the completion is {blank} (allowed: {allowed}); remove the record or allow more of them"
                     );
-                    if self.blank.len() < MAX_LISTED {
-                        self.blank.push((self.summary.records, self.problem(place, message)));
+                    if self.progress.blank.len() < MAX_LISTED {
+                        self.progress.blank.push((self.progress.summary.records, place, message));
                     }
                 }
                 self.add_pair(place, pair)?;
+            }
+            Ok((place, Encoded::Conversation)) => {
+                self.progress.conversations += 1;
+                self.progress.first_conversation.get_or_insert(place);
             }
             Ok((place, Encoded::Document { example, extra_keys })) => {
                 self.count_keys(extra_keys);
@@ -144,7 +230,7 @@ impl<'a> Builder<'a> {
 
     fn add_pair(&mut self, place: Place, pair: Pair) -> Result<(), DataError> {
         let (length, max) = (pair.example.tokens.len(), self.options.max_length);
-        self.lengths.add(length as u64);
+        self.progress.lengths.add(length as u64);
         let mut example = pair.example;
         if length > max {
             match self.options.long_records {
@@ -160,8 +246,8 @@ impl<'a> Builder<'a> {
                     return Ok(());
                 }
                 LongRecords::Drop => {
-                    self.summary.dropped_records += 1;
-                    self.summary.dropped_target_tokens += example.target_tokens();
+                    self.progress.summary.dropped_records += 1;
+                    self.progress.summary.dropped_target_tokens += example.target_tokens();
                     return Ok(());
                 }
                 LongRecords::Truncate => {
@@ -176,70 +262,81 @@ impl<'a> Builder<'a> {
                         ));
                         return Ok(());
                     };
-                    self.summary.truncated_records += 1;
-                    self.summary.truncated_tokens += (length - shorter.tokens.len()) as u64;
+                    self.progress.summary.truncated_records += 1;
+                    self.progress.summary.truncated_tokens += (length - shorter.tokens.len()) as u64;
                     example = shorter;
                 }
             }
         }
-        self.summary.untargeted_first_tokens += u64::from(pair.prompt_length == 0);
-        self.kept += 1;
-        self.ended += u64::from(ends_in_target(&example));
+        self.progress.summary.untargeted_first_tokens += u64::from(pair.prompt_length == 0);
+        self.progress.kept += 1;
+        self.progress.ended += u64::from(ends_in_target(&example));
         self.push(&example, place)?;
         self.writer.end_unit()?;
-        self.summary.units += 1;
+        self.progress.summary.units += 1;
         Ok(())
     }
 
-    /// Adds tokens to the document being read and writes the rows that are full.
+    /// Adds tokens to the document being read and packs the rows that are full.
     fn add_piece(&mut self, place: Place, tokens: Vec<u32>, first: bool, last: bool) -> Result<(), DataError> {
         let max = self.options.max_length;
+        let progress = &mut self.progress;
         if first {
-            (self.document_tokens, self.document_rows) = (0, 0);
-            self.pending.clear();
-            self.summary.untargeted_first_tokens += u64::from(!self.tokenizer.adds_bos());
+            (progress.document_tokens, progress.document_rows) = (0, 0);
+            progress.pending.clear();
+            progress.summary.untargeted_first_tokens += u64::from(!self.tokenizer.adds_bos());
         }
-        self.document_tokens += tokens.len() as u64;
-        self.pending.extend(tokens);
+        progress.document_tokens += tokens.len() as u64;
+        progress.pending.extend(tokens);
         // Until the document ends at least one token stays, so that its last row isn't empty.
-        let full = if last { self.pending.len() } else { self.pending.len().saturating_sub(1) / max * max };
-        let rest = self.pending.split_off(full);
-        let ready = Example::with_targets_from(std::mem::replace(&mut self.pending, rest), 1);
-        let rows = cut(&ready, max).rows;
-        self.document_rows += rows.len() as u64;
-        for row in &rows {
-            if self.row_tokens > 0 && self.row_tokens + row.tokens.len() > max {
-                self.end_row()?;
-            }
-            self.row_tokens += row.tokens.len();
-            self.push(row, place)?;
-        }
+        let pending = progress.pending.len();
+        let full = if last { pending } else { pending.saturating_sub(1) / max * max };
+        let rest = progress.pending.split_off(full);
+        let ready = std::mem::replace(&mut progress.pending, rest);
+        let rows = ready.len().div_ceil(max) as u64;
+        progress.document_rows += rows;
         if last {
-            self.lengths.add(self.document_tokens);
-            self.summary.cut_targets += self.document_rows.saturating_sub(1);
-            self.kept += 1;
-            self.ended += u64::from(rows.last().is_some_and(ends_in_target));
+            progress.lengths.add(progress.document_tokens);
+            progress.summary.cut_targets += progress.document_rows.saturating_sub(1);
+            progress.kept += 1;
+            // Its end token is predicted unless it begins a row (R8).
+            progress.ended += u64::from(ready.len() % max != 1);
+        }
+        for tokens in ready.chunks(max) {
+            let piece = RowPiece { tokens: tokens.to_vec(), place };
+            if let Some(row) = self.progress.rows.push(tokens.len(), piece) {
+                self.push_row(row)?;
+            }
         }
         Ok(())
     }
 
-    fn end_row(&mut self) -> Result<(), DataError> {
-        self.row_tokens = 0;
-        self.summary.units += 1;
+    /// Writes a packed row, which is a unit.
+    fn push_row(&mut self, row: Vec<RowPiece>) -> Result<(), DataError> {
+        let mut length = 0;
+        for RowPiece { tokens, place } in row {
+            length += tokens.len();
+            self.push(&Example::with_targets_from(tokens, 1), place)?;
+        }
+        self.progress.summary.units += 1;
+        self.progress.summary.unfilled_tokens += (self.options.max_length - length) as u64;
         self.writer.end_unit()
     }
 
     fn push(&mut self, document: &Example, place: Place) -> Result<(), DataError> {
         let length = document.tokens.len() as u64;
-        self.summary.tokens += length;
-        self.summary.target_tokens += document.target_tokens();
-        self.summary.longest = self.summary.longest.max(length);
+        self.progress.summary.tokens += length;
+        self.progress.summary.target_tokens += document.target_tokens();
+        self.progress.summary.longest = self.progress.summary.longest.max(length);
         self.writer.push(document, place.file, place.line)
     }
 
     fn count_keys(&mut self, keys: Vec<String>) {
+        let counts = &mut self.progress.summary.extra_keys;
         for key in keys {
-            *self.summary.extra_keys.entry(key).or_default() += 1;
+            // Beyond so many different ones they are data, not keys, and would fill the memory.
+            let key = if counts.len() < MAX_EXTRA_KEYS || counts.contains_key(&key) { key } else { OTHER_KEYS.into() };
+            *counts.entry(key).or_default() += 1;
         }
     }
 
@@ -250,37 +347,72 @@ impl<'a> Builder<'a> {
     fn refuse(&mut self, problem: Problem) {
         self.num_problems += 1;
         if self.problems.len() < MAX_LISTED {
-            self.problems.push((self.summary.records, problem));
+            self.problems.push((self.progress.summary.records, problem));
         }
     }
 
     fn finish(mut self) -> Result<(ShardWriter, Summary), DataError> {
+        self.refuse_what_cant_be_used()?;
+        let max_length = self.options.max_length;
+        let rows = std::mem::replace(&mut self.progress.rows, RowPacker::new(max_length, 1));
+        for row in rows.finish() {
+            self.push_row(row)?;
+        }
+        let Progress { mut summary, lengths, kept, ended, .. } = self.progress;
+        if summary.target_tokens == 0 {
+            return Err(DataError::Source(format!(
+                "nothing is left to train on: of {} records {} were dropped as longer than {max_length} tokens, and no other has a target; \
+                 raise the maximum length or check the data",
+                summary.records, summary.dropped_records
+            )));
+        }
+        summary.documents = self.writer.num_documents();
+        summary.lengths = lengths.percentiles();
+        summary.end_token_share = ended as f64 / kept as f64;
+        Ok((self.writer, summary))
+    }
+
+    fn refuse_what_cant_be_used(&mut self) -> Result<(), DataError> {
         let mut total = self.num_problems;
-        if self.summary.empty_completions > self.options.allow_empty_completions {
-            total += self.summary.empty_completions;
-            self.problems.append(&mut self.blank);
+        let empty = self.progress.summary.empty_completions;
+        if empty > self.options.allow_empty_completions {
+            total += empty;
+            for (record, place, message) in std::mem::take(&mut self.progress.blank) {
+                self.problems.push((record, self.problem(place, message)));
+            }
             self.problems.sort_by_key(|(record, _)| *record);
             self.problems.truncate(MAX_LISTED);
         }
         if total > 0 {
-            let listed = self.problems.into_iter().map(|(_, problem)| problem).collect();
+            let listed = std::mem::take(&mut self.problems).into_iter().map(|(_, problem)| problem).collect();
             return Err(DataError::Records(Problems { total, listed }));
         }
-        if self.row_tokens > 0 {
-            self.end_row()?;
+        let Some(place) = self.progress.first_conversation else { return Ok(()) };
+        let (first, count) = (self.problem(place, String::new()), self.progress.conversations);
+        Err(DataError::Source(format!(
+            "{first}{count} of {} records are conversations, and this version can't train on these: it applies no chat template; \
+             write them as `prompt` and `completion`",
+            self.progress.summary.records
+        )))
+    }
+}
+
+impl Progress {
+    fn new(max_length: usize) -> Self {
+        let window = (OPEN_TOKENS / max_length.max(1)).clamp(8, PACKING_WINDOW);
+        Self {
+            summary: Summary::default(),
+            lengths: LengthHistogram::default(),
+            blank: Vec::new(),
+            kept: 0,
+            ended: 0,
+            conversations: 0,
+            first_conversation: None,
+            rows: RowPacker::new(max_length, window),
+            pending: Vec::new(),
+            document_tokens: 0,
+            document_rows: 0,
         }
-        let mut summary = self.summary;
-        if summary.target_tokens == 0 {
-            return Err(DataError::Source(format!(
-                "nothing is left to train on: of {} records {} were dropped as longer than {} tokens, and no other has a target; \
-                 raise the maximum length or check the data",
-                summary.records, summary.dropped_records, self.options.max_length
-            )));
-        }
-        summary.documents = self.writer.num_documents();
-        summary.lengths = self.lengths.percentiles();
-        summary.end_token_share = self.ended as f64 / self.kept as f64;
-        Ok((self.writer, summary))
     }
 }
 
@@ -295,8 +427,11 @@ fn problem(sources: &Sources, place: Place, column: Option<u64>, message: String
 
 /// The work of one core on one record or piece.
 fn encode(sources: &Sources, tokenizer: &TextTokenizer, work: Work) -> Result<(Place, Encoded), Problem> {
-    let place = Place { file: work.file, line: work.line };
-    let refuse = |message: String| problem(sources, place, None, message);
+    // A text is one document, which begins on line 1; what is wrong with it is told by the line of the piece.
+    let line = if matches!(work.part, Part::Text { .. }) { 1 } else { work.line };
+    let place = Place { file: work.file, line };
+    let at = Place { file: work.file, line: work.line };
+    let refuse = |message: String| problem(sources, at, None, message);
     let encoded = match work.part {
         Part::Line(line) => {
             let parsed = record::parse(&line, sources.kind())
@@ -304,13 +439,22 @@ fn encode(sources: &Sources, tokenizer: &TextTokenizer, work: Work) -> Result<(P
             encode_record(tokenizer, parsed).map_err(refuse)?
         }
         Part::Text { context, text, first, last } => {
-            let tokens = tokenizer.encode_after(&context, &text).map_err(|error| refuse(error.to_string()))?;
+            let tokens = tokenizer.encode_after(&context, &text).map_err(|error| {
+                let at = Place { line: at.line + lines_before(&error, &text), ..at };
+                problem(sources, at, None, error.to_string())
+            })?;
             let tokens =
                 tokens.ok_or_else(|| refuse("the tokenizer can't read this text in pieces; split the file".into()))?;
             Encoded::Piece { tokens, first, last }
         }
     };
     Ok((place, encoded))
+}
+
+/// Lines in front of what an error is about, as far as it can be found again.
+fn lines_before(error: &TokenizerError, text: &str) -> u64 {
+    let TokenizerError::LongWord { bytes } = error else { return 0 };
+    text.split('\n').position(|line| line.len() >= *bytes).unwrap_or(0) as u64
 }
 
 fn encode_record(tokenizer: &TextTokenizer, parsed: record::Parsed) -> Result<Encoded, String> {
@@ -325,6 +469,7 @@ fn encode_record(tokenizer: &TextTokenizer, parsed: record::Parsed) -> Result<En
             let pair = encode_pair(tokenizer, &prompt, &completion).map_err(|error| error.to_string())?;
             Ok(Encoded::Pair { pair, blank, extra_keys })
         }
+        Record::Conversation(_) => Ok(Encoded::Conversation),
         Record::Input(text) if text.trim().is_empty() => Err("`input` holds no text; remove the record".into()),
         Record::Input(text) => {
             let example = encode_document(tokenizer, &text).map_err(|error| error.to_string())?;

@@ -1,4 +1,5 @@
-//! Small tokenizers and files for this crate's tests, made in memory.
+//! Small tokenizers and files for this crate's tests and fuzz targets, made in memory.
+#![allow(dead_code, clippy::unwrap_used)] // the fuzz targets use a part; helpers of tests are tests
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -55,6 +56,13 @@ pub(crate) fn tokenizer() -> TextTokenizer {
     TextTokenizer::from_tokenizer(byte_level(), SpecialTokens { bos: None, add_bos: false, eos: 0 }, 1000).unwrap()
 }
 
+/// The same tokens by the library alone, as any tokenizer has them that isn't known to work by words.
+pub(crate) fn tokenizer_by_library() -> TextTokenizer {
+    let mut held = tokenizer();
+    held.forget_words();
+    held
+}
+
 /// [`byte_level`] with BOS in front of every text.
 pub(crate) fn tokenizer_with_bos() -> TextTokenizer {
     TextTokenizer::from_tokenizer(byte_level(), SpecialTokens { bos: Some(1), add_bos: true, eos: 0 }, 1000).unwrap()
@@ -66,4 +74,31 @@ pub(crate) fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) -> Pat
     fs_err::create_dir_all(path.parent().unwrap()).unwrap();
     fs_err::write(&path, content).unwrap();
     path
+}
+
+/// The bytes, compressed as a gzip member.
+pub(crate) fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The bytes, compressed as a zstd frame.
+pub(crate) fn zstd(content: &[u8]) -> Vec<u8> {
+    zstd::stream::encode_all(content, 0).unwrap()
+}
+
+/// Bytes of a model that knows a begin token but whose tokenizer doesn't add it; two line ends are one token.
+pub(crate) fn tokenizer_that_knows_bos() -> TextTokenizer {
+    let mut tokenizer = byte_level();
+    let mut vocabulary: Vec<_> = tokenizer.get_vocab(false).into_iter().collect();
+    vocabulary.sort_by_key(|(_, id)| *id);
+    vocabulary.push(("ĊĊ".to_owned(), vocabulary.len() as u32));
+    tokenizer.with_model(BPE::new(vocabulary.into_iter().collect(), vec![("Ċ".into(), "Ċ".into())]));
+    TextTokenizer::from_tokenizer(tokenizer, SpecialTokens { bos: Some(1), add_bos: false, eos: 0 }, 1000).unwrap()
+}
+
+/// [`byte_level`] of a model with so many embedding rows.
+pub(crate) fn tokenizer_of_rows(rows: usize) -> TextTokenizer {
+    TextTokenizer::from_tokenizer(byte_level(), SpecialTokens { bos: None, add_bos: false, eos: 0 }, rows).unwrap()
 }

@@ -6,10 +6,17 @@
 
 mod batch;
 mod builder;
+pub mod check;
+mod conversation;
+mod cuts;
 mod error;
 mod example;
+mod input;
+mod journal;
+mod json_place;
 mod options;
 mod order;
+mod packing;
 mod prepare;
 mod reader;
 mod record;
@@ -19,21 +26,26 @@ mod split;
 mod steps;
 mod summary;
 mod tokenizer;
+mod words;
 mod writer;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod fixtures;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 pub use batch::Batch;
+pub use conversation::{BEDROCK_SCHEMA, Conversation, ConversationForm, Role, Turn};
 pub use error::{DataError, MAX_LISTED, Problem, Problems};
 pub use example::{
     Cut, Example, Pair, PairError, completion_text, cut, encode_document, encode_pair, encode_prompt, prompt_text,
 };
 pub use options::{LongRecords, PrepareOptions};
 pub use order::Order;
+pub use packing::{Fullness, PACKING_WINDOW, RowPacker, packed_batches};
 pub use prepare::{CODE_VERSION, Prepared, cache_key, prepare};
 pub use shard::{Document, Shard};
-pub use source::{FormatHint, SourceFile, SourceKind, Sources};
+pub use source::{Compression, FormatHint, SourceFile, SourceKind, Sources};
 pub use split::{exact_overlap, held_out};
 pub use steps::{StepBatches, Steps, micro_batches, step_targets};
 pub use summary::{LengthPercentiles, Summary};

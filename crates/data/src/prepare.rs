@@ -8,13 +8,17 @@ use rayon::prelude::*;
 
 use crate::builder::Builder;
 use crate::error::DataError;
+use crate::journal::Journal;
 use crate::options::PrepareOptions;
 use crate::shard::Shard;
-use crate::source::{SourceFile, SourceKind, Sources};
+use crate::source::{SourceFile, Sources};
 use crate::tokenizer::TextTokenizer;
 
 /// Version of the code that shapes tokens and of the shard's layout; part of every key (R22). Raise it with either.
-pub const CODE_VERSION: u32 = 1;
+pub const CODE_VERSION: u32 = 2;
+
+/// Bytes of input between two states that a killed preparation goes on from.
+const SAVE_BYTES: u64 = 64 << 20;
 
 /// An input that is ready to train on.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ impl Prepared {
 /// Checks and tokenises `sources` into `cache_dir/<key>/shard.safetensors`, or reuses that file where it is whole.
 /// `progress` is told bytes done and bytes in all.
 ///
+/// A preparation that was killed is gone on with where its journal stands.
+///
 /// Errors: any record that can't be used, the first twenty listed with their places; nothing left to train on; I/O; a cache folder
 /// that can't be written to. After an error no shard is left behind.
 pub fn prepare(
@@ -48,6 +54,17 @@ pub fn prepare(
     tokenizer: &TextTokenizer,
     options: &PrepareOptions,
     cache_dir: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Prepared, DataError> {
+    prepare_saving(sources, tokenizer, options, cache_dir, SAVE_BYTES, progress)
+}
+
+fn prepare_saving(
+    sources: &Sources,
+    tokenizer: &TextTokenizer,
+    options: &PrepareOptions,
+    cache_dir: &Path,
+    save_bytes: u64,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Prepared, DataError> {
     if options.max_length < 2 {
@@ -60,7 +77,7 @@ pub fn prepare(
         return Err(DataError::Option("a limit of 0 records leaves nothing to train on; use 1 or more".into()));
     }
     let hashes = content_hashes(sources)?;
-    let key = key_of(sources.kind(), &hashes, tokenizer, options)?;
+    let key = key_of(sources, &hashes, tokenizer, options)?;
     let folder = cache_dir.join(&key);
     let path = folder.join("shard.safetensors");
     let files = sources.files().iter().map(|file| file.path.clone()).collect();
@@ -77,18 +94,47 @@ pub fn prepare(
         Err(other) => return Err(other),
     }
     fs_err::create_dir_all(&folder)?;
-    let built = Builder::new(sources, tokenizer, options, &folder)?.build(&hashes, progress);
-    built.and_then(|(writer, summary)| writer.finish(&key, sources.kind(), &summary, &path)).inspect_err(|_| {
-        // Fails, as it should, where another process has its shard there.
-        let _ = fs_err::remove_dir(&folder);
+    let journal = Journal::claim(&folder)?;
+    let builder = match Builder::new(sources, tokenizer, options, &folder, journal.as_ref()) {
+        Err(error) if journal.is_some() => {
+            notes.push(format!("the work of an interrupted preparation can't be used ({error}) and is done again"));
+            begin_again(journal.as_ref())?;
+            Builder::new(sources, tokenizer, options, &folder, journal.as_ref())?
+        }
+        other => other?,
+    };
+    let built = builder.build(&hashes, journal.as_ref(), save_bytes, progress);
+    let finished = built.and_then(|built| {
+        built.writer.finish(&key, sources.kind(), &built.summary, &path)?;
+        Ok(built.resumed_bytes)
+    });
+    if let Some(journal) = journal {
+        journal.end()?;
+    }
+    let resumed_bytes = finished.inspect_err(|_| {
+        // Fails, as it should, where another process has its shard or its work there.
+        let _ = fs_err::remove_file(folder.join("lock")).and_then(|()| fs_err::remove_dir(&folder));
     })?;
+    if resumed_bytes > 0 {
+        let (done, total) = (resumed_bytes as f64 / 1e6, sources.bytes() as f64 / 1e6);
+        notes.push(format!("an interrupted preparation was gone on with after {done:.1} of {total:.1} MB"));
+    }
     Ok(Prepared { shard: Shard::open(&path)?, reused: false, notes, files })
 }
 
-/// The key of everything that shapes a shard, in hex: kind and content of the files in their order (not their names), tokenizer,
+/// Empties the folder of a journal that can't be used.
+fn begin_again(journal: Option<&Journal>) -> Result<(), DataError> {
+    if let Some(journal) = journal {
+        fs_err::remove_dir_all(journal.folder())?;
+        fs_err::create_dir_all(journal.folder())?;
+    }
+    Ok(())
+}
+
+/// The key of everything that shapes a shard, in hex: kind, compression and content of the files in their order (not their names), tokenizer,
 /// special tokens, options, code version (R22).
 pub fn cache_key(sources: &Sources, tokenizer: &TextTokenizer, options: &PrepareOptions) -> Result<String, DataError> {
-    key_of(sources.kind(), &content_hashes(sources)?, tokenizer, options)
+    key_of(sources, &content_hashes(sources)?, tokenizer, options)
 }
 
 fn content_hashes(sources: &Sources) -> Result<Vec<blake3::Hash>, DataError> {
@@ -101,15 +147,17 @@ fn content_hashes(sources: &Sources) -> Result<Vec<blake3::Hash>, DataError> {
 }
 
 fn key_of(
-    kind: SourceKind,
+    sources: &Sources,
     hashes: &[blake3::Hash],
     tokenizer: &TextTokenizer,
     options: &PrepareOptions,
 ) -> Result<String, DataError> {
     let parts = serde_json::json!({
         "code": CODE_VERSION,
-        "kind": kind,
+        "kind": sources.kind(),
         "files": hashes.iter().map(|hash| hash.to_hex().to_string()).collect::<Vec<_>>(),
+        // By its name a file is decompressed or taken as it is.
+        "compression": sources.files().iter().map(|file| file.compression).collect::<Vec<_>>(),
         "tokenizer": tokenizer.hash(),
         "bos": tokenizer.bos(),
         "eos": tokenizer.eos(),
@@ -133,5 +181,7 @@ fn open_cached(path: &Path, key: &str) -> Result<Option<Shard>, DataError> {
     Ok(Some(shard))
 }
 
+#[cfg(test)]
+mod bad_input;
 #[cfg(test)]
 mod tests;

@@ -1,33 +1,53 @@
 //! Streams the files of an input as pieces of work for the tokenizer, a bounded number of bytes at a time (R21).
 //!
-//! JSONL gives its lines. A text file gives pieces that are cut where the tokenizer is seen to give the same tokens with and
-//! without the cut, so that a large file is neither held in memory nor tokenised on one core. What the pieces hold is checked elsewhere.
+//! JSONL gives its lines. A text file gives pieces that are cut where the tokens are the same with and without the cut, so that a
+//! large file is neither held in memory nor tokenised on one core: where the tokenizer works by words the place itself shows it,
+//! any other tokenizer is tried on both sides. What the pieces hold is checked elsewhere. Where reading stands is a small value
+//! ([`Position`]), so that a preparation that was killed goes on from it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io;
 
+use serde::{Deserialize, Serialize};
+
+use crate::cuts::{self, find_cut};
 use crate::error::{DataError, Problem};
+use crate::input::Input;
 use crate::record::{column, not_utf8};
 use crate::source::{SourceKind, Sources};
-use crate::tokenizer::{TextTokenizer, TokenizerError};
+use crate::tokenizer::TextTokenizer;
 
-/// Bytes handed out at once; the tokenizer needs some thirty times as much while it works on its share of them.
-const CHUNK_BYTES: usize = 4 << 20;
-/// Aimed-at length of a piece of text.
-const PIECE_BYTES: usize = 64 << 10;
-/// Bytes on either side of a cut on which the tokenizer is tried.
-const WINDOW_BYTES: usize = 512;
-/// Bytes in front of a piece that it is tokenised after.
+/// Bytes handed out at once.
+const CHUNK_BYTES: u64 = 4 << 20;
+/// What a piece of work takes beside its bytes.
+const WORK_BYTES: u64 = 128;
+/// Bytes in front of a piece that it is tokenised after, where the tokenizer is tried.
 const CONTEXT_BYTES: usize = 64;
-/// Cuts tried before a piece grows.
-const TRIED_CUTS: usize = 32;
-/// Longest line of JSONL. A longer one is no record but some other file, and reading on would fill the memory.
-const MAX_LINE_BYTES: u64 = 256 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How much may be held at once. Fixed but in tests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Aimed-at length of a piece of text.
+    pub(crate) piece_bytes: usize,
+    /// Longest piece of text, where there is no place to cut.
+    pub(crate) max_piece_bytes: usize,
+    /// Longest line of JSONL. Reading on would fill the memory: with its values and tokens a line takes up to twenty times its length.
+    pub(crate) max_line_bytes: u64,
+}
+
+impl Limits {
+    /// A tokenizer of any other kind than by words takes some thirty times the length of what it is given.
+    pub(crate) fn of(tokenizer: &TextTokenizer) -> Self {
+        let max_line_bytes = if tokenizer.words().is_some() { 32 << 20 } else { 8 << 20 };
+        Self { piece_bytes: 64 << 10, max_piece_bytes: 4 << 20, max_line_bytes }
+    }
+}
 
 /// Something to tokenise, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) file: u32,
+    /// Line (from 1) where it begins.
     pub(crate) line: u64,
     pub(crate) part: Part,
 }
@@ -36,22 +56,51 @@ pub(crate) struct Work {
 pub(crate) enum Part {
     /// A line of JSONL without its line end.
     Line(Vec<u8>),
-    /// A piece of a text file, to be tokenised as what follows `context`.
+    /// A piece of a text file, to be tokenised as what follows `context`; as it stands where there is none.
     Text { context: String, text: String, first: bool, last: bool },
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        match self {
+            Self::Line(line) => line.len(),
+            Self::Text { text, .. } => text.len(),
+        }
+    }
+}
+
+/// Where reading stands, after the last piece of work that was handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    records_left: u64,
+    next_file: usize,
+    /// Bytes on disk of the files that are done.
+    closed_bytes: u64,
+    byte_order_marks: u64,
+    open: Option<OpenPosition>,
+}
+
+/// Where reading stands in the file that is open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct OpenPosition {
+    /// Bytes of content handed out.
+    consumed: u64,
+    /// Lines handed out (JSONL), or line ends handed out (text).
+    lines: u64,
+    /// Whether anything but a byte order mark was handed out.
+    begun: bool,
+    /// The last bytes of text handed out.
+    context: String,
+    /// Characters handed out of the line that isn't at its end (text), for the column of an error.
+    columns: u64,
 }
 
 /// A file being read.
 struct Open {
-    input: BufReader<fs_err::File>,
-    hasher: blake3::Hasher,
-    /// Lines handed out (JSONL), or line ends before the buffer (text).
-    lines: u64,
-    /// Bytes of the last line before the buffer (text), for the column of an error.
-    line_start: Vec<u8>,
-    /// Text read ahead.
+    input: Input,
+    at: OpenPosition,
+    /// Content read ahead.
     buffer: Vec<u8>,
-    context: String,
-    first: bool,
     at_end: bool,
 }
 
@@ -61,15 +110,9 @@ pub(crate) struct Reader<'a> {
     tokenizer: &'a TextTokenizer,
     /// Content hashes of the files as they were when the cache key was made.
     hashes: &'a [blake3::Hash],
-    records_left: u64,
-    next_file: usize,
+    limits: Limits,
+    at: Position,
     open: Option<Open>,
-    piece_bytes: usize,
-    max_line_bytes: u64,
-    /// Bytes read so far, for the progress.
-    pub(crate) done_bytes: u64,
-    /// Files that began with a byte order mark.
-    pub(crate) byte_order_marks: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -78,94 +121,135 @@ impl<'a> Reader<'a> {
         tokenizer: &'a TextTokenizer,
         hashes: &'a [blake3::Hash],
         limit: Option<u64>,
+        limits: Limits,
     ) -> Self {
-        Self {
-            sources,
-            tokenizer,
-            hashes,
+        let at = Position {
             records_left: limit.unwrap_or(u64::MAX),
             next_file: 0,
-            open: None,
-            piece_bytes: PIECE_BYTES,
-            max_line_bytes: MAX_LINE_BYTES,
-            done_bytes: 0,
+            closed_bytes: 0,
             byte_order_marks: 0,
+            open: None,
+        };
+        Self { sources, tokenizer, hashes, limits, at, open: None }
+    }
+
+    /// Goes on from a position that another reader of the same files had. Errors: a file is shorter than that; I/O.
+    pub(crate) fn resume(mut self, mut at: Position) -> Result<Self, DataError> {
+        if let Some(open) = at.open.take() {
+            let file = at.next_file.checked_sub(1).and_then(|file| self.sources.files().get(file));
+            let file = file.ok_or_else(|| DataError::Source("the journal names a file that isn't there".into()))?;
+            let mut input = Input::open(&file.path, file.compression)?;
+            input.skip(open.consumed)?;
+            self.open = Some(Open { input, at: open, buffer: Vec::new(), at_end: false });
         }
+        self.at = at;
+        Ok(self)
+    }
+
+    /// Where reading stands.
+    pub(crate) fn position(&self) -> Position {
+        Position { open: self.open.as_ref().map(|open| open.at.clone()), ..self.at.clone() }
+    }
+
+    /// Bytes read from the disk so far, for the progress.
+    pub(crate) fn done_bytes(&self) -> u64 {
+        self.at.closed_bytes + self.open.as_ref().map_or(0, |open| open.input.raw_bytes())
+    }
+
+    /// Files that began with a byte order mark.
+    pub(crate) fn byte_order_marks(&self) -> u64 {
+        self.at.byte_order_marks
     }
 
     /// The next pieces of work and problems, in order; empty at the end.
     pub(crate) fn next_chunk(&mut self) -> Result<Vec<Result<Work, Problem>>, DataError> {
         let mut chunk = Vec::new();
-        let start = self.done_bytes;
-        while self.done_bytes - start < CHUNK_BYTES as u64 {
-            if self.open.is_none() && !self.open_next()? {
-                break;
-            }
-            let work = if self.sources.kind() == SourceKind::Text { self.next_piece()? } else { self.next_line()? };
+        let mut bytes = 0;
+        while bytes < CHUNK_BYTES {
+            let Some(open) = self.take_open()? else { break };
+            let work =
+                if self.sources.kind() == SourceKind::Text { self.next_piece(open)? } else { self.next_line(open)? };
+            // Whatever it is, it takes memory: that many empty lines don't make one chunk.
+            bytes +=
+                work.as_ref().map_or(0, |work| WORK_BYTES + work.as_ref().map_or(0, |work| work.part.len() as u64));
             chunk.extend(work);
         }
         Ok(chunk)
     }
 
-    fn open_next(&mut self) -> Result<bool, DataError> {
-        if self.records_left == 0 || self.next_file == self.sources.files().len() {
-            return Ok(false);
+    /// The open file, or the next one; `None` at the end of the input.
+    fn take_open(&mut self) -> Result<Option<Open>, DataError> {
+        if let Some(open) = self.open.take() {
+            return Ok(Some(open));
         }
-        let file = fs_err::File::open(&self.sources.files()[self.next_file].path)?;
-        self.next_file += 1;
-        self.open = Some(Open {
-            input: BufReader::with_capacity(1 << 16, file),
-            hasher: blake3::Hasher::new(),
-            lines: 0,
-            line_start: Vec::new(),
-            buffer: Vec::new(),
-            context: String::new(),
-            first: true,
-            at_end: false,
-        });
-        Ok(true)
+        if self.at.records_left == 0 || self.at.next_file == self.sources.files().len() {
+            return Ok(None);
+        }
+        let file = &self.sources.files()[self.at.next_file];
+        let input = Input::open(&file.path, file.compression)?;
+        self.at.next_file += 1;
+        Ok(Some(Open { input, at: OpenPosition::default(), buffer: Vec::new(), at_end: false }))
     }
 
     /// Number of the file that is open.
     fn file(&self) -> usize {
-        self.next_file - 1
+        self.at.next_file - 1
     }
 
     fn problem(&self, line: Option<u64>, column: Option<u64>, message: String) -> Problem {
         Problem { path: self.sources.files()[self.file()].path.clone(), line, column, message }
     }
 
+    /// Leaves a file that can't be used, and says why.
+    fn give_up(&mut self, open: &Open, line: Option<u64>, column: Option<u64>, message: String) -> Problem {
+        self.at.closed_bytes += open.input.raw_bytes();
+        self.problem(line, column, message)
+    }
+
+    /// A problem where compressed data are damaged; every other error of reading stops the preparation.
+    fn damaged(&mut self, open: &Open, error: io::Error, line: u64) -> Result<Problem, DataError> {
+        match open.input.damage(&error) {
+            Some(message) => Ok(self.give_up(open, Some(line), None, message)),
+            None => Err(error.into()),
+        }
+    }
+
     /// Ends a file that was read whole. The shard must hold what its key says.
-    fn close(&mut self, open: Open) -> Result<(), DataError> {
-        if open.hasher.finalize() != self.hashes[self.file()] {
+    fn close(&mut self, open: &Open) -> Result<(), DataError> {
+        if open.input.hash() != self.hashes[self.file()] {
             let path = &self.sources.files()[self.file()].path;
             return Err(DataError::Source(format!(
                 "`{}` changed while it was read; start again when it is whole",
                 path.display()
             )));
         }
+        self.at.closed_bytes += open.input.raw_bytes();
         Ok(())
     }
 
-    fn next_line(&mut self) -> Result<Option<Result<Work, Problem>>, DataError> {
-        let Some(mut open) = self.open.take() else { return Ok(None) };
-        let mut line = Vec::new();
-        let count = open.input.by_ref().take(self.max_line_bytes + 1).read_until(b'\n', &mut line)?;
-        self.done_bytes += count as u64;
-        if count as u64 > self.max_line_bytes {
-            let message = format!("the line is longer than {} bytes; write one record a line", self.max_line_bytes);
-            return Ok(Some(Err(self.problem(Some(open.lines + 1), None, message))));
+    fn next_line(&mut self, mut open: Open) -> Result<Option<Result<Work, Problem>>, DataError> {
+        let (mut line, max) = (Vec::new(), self.limits.max_line_bytes);
+        let number = open.at.lines + 1;
+        let count = match open.input.read_until(b'\n', max + 1, &mut line) {
+            Ok(count) => count,
+            Err(error) => return Ok(Some(Err(self.damaged(&open, error, number)?))),
+        };
+        if count > max {
+            let message =
+                format!("the line is longer than {max} bytes; write one record a line, or long texts as files");
+            return Ok(Some(Err(self.give_up(&open, Some(number), None, message))));
         }
-        open.hasher.update(&line);
-        if open.lines == 0 && line.starts_with(BYTE_ORDER_MARK) {
-            self.byte_order_marks += 1;
+        open.at.consumed += count;
+        if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            self.at.byte_order_marks += 1;
             line.drain(..BYTE_ORDER_MARK.len());
         }
-        if open.lines == 0 && line.is_empty() {
-            return Ok(Some(Err(self.problem(None, None, "the file holds no records; fill it or take it out".into()))));
+        if number == 1 && line.is_empty() {
+            let message = "the file holds no records; fill it or take it out".into();
+            return Ok(Some(Err(self.give_up(&open, None, None, message))));
         }
         if count == 0 {
-            self.close(open)?;
+            self.close(&open)?;
             return Ok(None);
         }
         for end in [b'\n', b'\r'] {
@@ -173,20 +257,25 @@ impl<'a> Reader<'a> {
                 line.pop();
             }
         }
-        open.lines += 1;
-        let work = Work { file: self.file() as u32, line: open.lines, part: Part::Line(line) };
-        self.records_left -= 1;
-        if self.records_left > 0 {
+        open.at.lines = number;
+        let work = Work { file: self.file() as u32, line: number, part: Part::Line(line) };
+        self.at.records_left -= 1;
+        if self.at.records_left > 0 {
             self.open = Some(open);
+        } else {
+            self.at.closed_bytes += open.input.raw_bytes();
         }
         Ok(Some(Ok(work)))
     }
 
-    fn next_piece(&mut self) -> Result<Option<Result<Work, Problem>>, DataError> {
-        let Some(mut open) = self.open.take() else { return Ok(None) };
-        let mut wanted = self.piece_bytes;
+    fn next_piece(&mut self, mut open: Open) -> Result<Option<Result<Work, Problem>>, DataError> {
+        let margin = cuts::margin(self.tokenizer);
+        let mut wanted = self.limits.piece_bytes;
         let (end, last) = loop {
-            self.fill(&mut open, wanted.saturating_add(WINDOW_BYTES))?;
+            if let Err(error) = self.fill(&mut open, wanted.saturating_add(margin)) {
+                let line = open.at.lines + 1 + count_lines(&open.buffer);
+                return Ok(Some(Err(self.damaged(&open, error, line)?)));
+            }
             let valid = match std::str::from_utf8(&open.buffer) {
                 Ok(text) => text,
                 // A character may be cut where the buffer ends.
@@ -195,37 +284,45 @@ impl<'a> Reader<'a> {
                 }
                 Err(error) => return Ok(Some(Err(self.bad_byte(&open, error.valid_up_to())))),
             };
-            if open.at_end && valid.len() <= wanted.saturating_add(WINDOW_BYTES) {
+            if open.at_end && valid.len() <= wanted.saturating_add(margin) {
                 break (valid.len(), true);
             }
             match find_cut(self.tokenizer, valid, wanted)? {
                 Some(end) => break (end, false),
-                None => wanted = wanted.saturating_mul(2),
+                None if wanted >= self.limits.max_piece_bytes => {
+                    let message = format!(
+                        "in {wanted} bytes from here on there is no place between words where the text could be cut; break it up or take it out"
+                    );
+                    let (line, column) = (open.at.lines + 1, open.at.columns + 1);
+                    return Ok(Some(Err(self.give_up(&open, Some(line), Some(column), message))));
+                }
+                None => wanted = wanted.saturating_mul(2).min(self.limits.max_piece_bytes),
             }
         };
         let rest = open.buffer.split_off(end);
         let text = String::from_utf8(std::mem::replace(&mut open.buffer, rest))
             .expect("the bytes up to `end` were just validated");
-        if open.first && last && text.trim().is_empty() {
-            return Ok(Some(Err(self.problem(
-                None,
-                None,
-                "the file holds only white space; fill it or take it out".into(),
-            ))));
+        let first = !open.at.begun;
+        if first && last && text.trim().is_empty() {
+            let message = "the file holds only white space; fill it or take it out".into();
+            return Ok(Some(Err(self.give_up(&open, None, None, message))));
         }
-        let context = std::mem::replace(&mut open.context, tail(&text, CONTEXT_BYTES).to_owned());
-        let part = Part::Text { context, first: open.first, last, text };
-        let Part::Text { text, .. } = &part else { unreachable!("just made") };
-        open.lines += text.bytes().filter(|byte| *byte == b'\n').count() as u64;
-        match text.rfind('\n') {
-            Some(index) => open.line_start = text.as_bytes()[index + 1..].to_vec(),
-            None => open.line_start.extend(text.as_bytes()),
-        }
-        open.first = false;
-        let work = Work { file: self.file() as u32, line: 1, part };
+        let context = match self.tokenizer.words() {
+            Some(_) => String::new(),
+            None => std::mem::replace(&mut open.at.context, cuts::tail(&text, CONTEXT_BYTES).to_owned()),
+        };
+        let line = open.at.lines + 1;
+        open.at.consumed += end as u64;
+        open.at.lines += count_lines(text.as_bytes());
+        open.at.columns = match text.rfind('\n') {
+            Some(index) => text[index + 1..].chars().count() as u64,
+            None => open.at.columns + text.chars().count() as u64,
+        };
+        open.at.begun = true;
+        let work = Work { file: self.file() as u32, line, part: Part::Text { context, text, first, last } };
         if last {
-            self.records_left -= 1;
-            self.close(open)?;
+            self.at.records_left -= 1;
+            self.close(&open)?;
         } else {
             self.open = Some(open);
         }
@@ -233,63 +330,36 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads until the buffer holds `wanted` bytes or the file ends.
-    fn fill(&mut self, open: &mut Open, wanted: usize) -> Result<(), DataError> {
+    fn fill(&mut self, open: &mut Open, wanted: usize) -> io::Result<()> {
         let missing = wanted.saturating_sub(open.buffer.len());
         if open.at_end || missing == 0 {
             return Ok(());
         }
-        let at_start = open.hasher.count() == 0;
-        let before = open.buffer.len();
+        let at_start = open.at.consumed == 0 && open.buffer.is_empty();
         // One byte more than wanted, so that the end of the file is seen.
         let limit = missing as u64 + 1;
-        let count = open.input.by_ref().take(limit).read_to_end(&mut open.buffer)?;
-        self.done_bytes += count as u64;
-        open.hasher.update(&open.buffer[before..]);
-        open.at_end = (count as u64) < limit;
+        open.at_end = open.input.read_up_to(limit, &mut open.buffer)? < limit;
         if at_start && open.buffer.starts_with(BYTE_ORDER_MARK) {
-            self.byte_order_marks += 1;
+            self.at.byte_order_marks += 1;
             open.buffer.drain(..BYTE_ORDER_MARK.len());
+            open.at.consumed = BYTE_ORDER_MARK.len() as u64;
         }
         Ok(())
     }
 
-    fn bad_byte(&self, open: &Open, index: usize) -> Problem {
+    fn bad_byte(&mut self, open: &Open, index: usize) -> Problem {
         let before = &open.buffer[..index];
-        let line = open.lines + before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        let line = open.at.lines + count_lines(before) + 1;
         let column = match before.iter().rposition(|byte| *byte == b'\n') {
             Some(start) => column(&before[start + 1..], index),
-            None => column(&[open.line_start.as_slice(), before].concat(), usize::MAX),
+            None => open.at.columns + column(before, index),
         };
-        self.problem(Some(line), Some(column), not_utf8(&open.buffer, index))
+        self.give_up(open, Some(line), Some(column), not_utf8(&open.buffer, index))
     }
 }
 
-/// The last place in the second half of `text[..wanted]` where a cut changes no token: between a letter and the white space in
-/// front of the next word, and only where the tokenizer agrees. `text` goes on behind `wanted`.
-fn find_cut(tokenizer: &TextTokenizer, text: &str, wanted: usize) -> Result<Option<usize>, TokenizerError> {
-    let is_candidate = |index: &usize| {
-        matches!(text.as_bytes().get(*index), Some(b' ' | b'\n'))
-            && text[..*index].chars().next_back().is_some_and(char::is_alphabetic)
-            && text[*index + 1..].chars().next().is_some_and(char::is_alphabetic)
-    };
-    for index in (wanted / 2..wanted).rev().filter(is_candidate).take(TRIED_CUTS) {
-        let left = tail(&text[..index], WINDOW_BYTES);
-        let right = &text[index..text.floor_char_boundary(index.saturating_add(WINDOW_BYTES))];
-        let joint = tokenizer.encode(&format!("{left}{right}"))?;
-        let mut apart = tokenizer.encode(left)?;
-        if let Some(right) = tokenizer.encode_after(tail(left, CONTEXT_BYTES), right)? {
-            apart.extend(right);
-            if apart == joint {
-                return Ok(Some(index));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// At most the last `bytes` bytes of a text.
-fn tail(text: &str, bytes: usize) -> &str {
-    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..]
+fn count_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 #[cfg(test)]
@@ -308,20 +378,21 @@ mod tests {
         let sources = Sources::discover(&[path.to_owned()], hint).unwrap();
         let hashes: Vec<_> =
             sources.files().iter().map(|file| blake3::hash(&fs_err::read(&file.path).unwrap())).collect();
-        let mut reader = Reader { piece_bytes, ..Reader::new(&sources, tokenizer, &hashes, None) };
+        let limits = Limits { piece_bytes, ..Limits::of(tokenizer) };
+        let mut reader = Reader::new(&sources, tokenizer, &hashes, None, limits);
         let mut all = Vec::new();
         loop {
             let chunk = reader.next_chunk().unwrap();
             if chunk.is_empty() {
-                assert_eq!(reader.done_bytes, sources.bytes());
-                return (all, reader.byte_order_marks);
+                assert_eq!(reader.done_bytes(), sources.bytes());
+                return (all, reader.byte_order_marks());
             }
             all.extend(chunk);
         }
     }
 
     fn lines(path: &Path) -> Vec<(u64, String)> {
-        let (work, _) = read(path, FormatHint::FineTuning, &fixtures::tokenizer(), PIECE_BYTES);
+        let (work, _) = read(path, FormatHint::FineTuning, &fixtures::tokenizer(), 64 << 10);
         let line = |work: Result<Work, Problem>| match work.unwrap() {
             Work { line, part: Part::Line(text), .. } => (line, String::from_utf8(text).unwrap()),
             other => panic!("{other:?}"),
@@ -352,10 +423,14 @@ mod tests {
         let path = write(root.path(), "a.jsonl", format!("12345678\n{}", "x".repeat(100)));
         let sources = Sources::discover(std::slice::from_ref(&path), FormatHint::FineTuning).unwrap();
         let tokenizer = fixtures::tokenizer();
-        let mut reader = Reader { max_line_bytes: 9, ..Reader::new(&sources, &tokenizer, &[], None) };
+        let limits = Limits { max_line_bytes: 9, ..Limits::of(&tokenizer) };
+        let mut reader = Reader::new(&sources, &tokenizer, &[], None, limits);
         let chunk = reader.next_chunk().unwrap();
         assert!(chunk[0].is_ok() && chunk.len() == 2);
-        let expected = format!("{}:2: the line is longer than 9 bytes; write one record a line", path.display());
+        let expected = format!(
+            "{}:2: the line is longer than 9 bytes; write one record a line, or long texts as files",
+            path.display()
+        );
         assert_eq!(chunk[1].as_ref().unwrap_err().to_string(), expected);
     }
 
@@ -382,7 +457,8 @@ mod tests {
     fn read_until_problem(path: &Path) -> (Problem, usize) {
         let sources = Sources::discover(&[path.to_owned()], FormatHint::ContinuedPreTraining).unwrap();
         let tokenizer = fixtures::tokenizer();
-        let mut reader = Reader { piece_bytes: 300, ..Reader::new(&sources, &tokenizer, &[], None) };
+        let limits = Limits { piece_bytes: 300, ..Limits::of(&tokenizer) };
+        let mut reader = Reader::new(&sources, &tokenizer, &[], None, limits);
         let chunk = reader.next_chunk().unwrap();
         let count = chunk.len();
         (chunk.into_iter().find_map(Result::err).unwrap(), count)
@@ -417,13 +493,88 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_words_is_one_piece_and_a_byte_order_mark_is_skipped() {
+    fn a_text_without_words_is_one_piece_up_to_a_limit_and_a_byte_order_mark_is_skipped() {
         let root = tempfile::tempdir().unwrap();
         let path = write(root.path(), "a.txt", format!("\u{feff}{}", "0123456789".repeat(500)));
-        let (work, marks) = read(&path, FormatHint::ContinuedPreTraining, &fixtures::tokenizer(), 300);
+        let tokenizer = fixtures::tokenizer();
+        let (work, marks) = read(&path, FormatHint::ContinuedPreTraining, &tokenizer, 300);
         assert_eq!((work.len(), marks), (1, 1));
         let Ok(Work { part: Part::Text { text, .. }, .. }) = &work[0] else { panic!() };
         assert_eq!(text.len(), 5000);
+
+        let path =
+            write(root.path(), "b.txt", format!("one\ntwo words and more words of it {}", "0123456789".repeat(500)));
+        let sources = Sources::discover(std::slice::from_ref(&path), FormatHint::ContinuedPreTraining).unwrap();
+        for tokenizer in [tokenizer, fixtures::prefix_space()] {
+            let limits = Limits { piece_bytes: 16, max_piece_bytes: 64, max_line_bytes: 64 };
+            let mut reader = Reader::new(&sources, &tokenizer, &[], None, limits);
+            let chunk = reader.next_chunk().unwrap();
+            let problem = chunk.iter().find_map(|work| work.as_ref().err()).unwrap().to_string();
+            let place = format!("{}:2:", path.display());
+            assert!(problem.starts_with(&place), "{problem}");
+            let message = "in 64 bytes from here on there is no place between words where the text could be cut; break it up or take it out";
+            assert!(problem.ends_with(message), "{problem}");
+        }
+    }
+
+    #[test]
+    fn any_position_goes_on_with_what_would_have_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let text = format!("\u{feff}café {}", fixtures::PROSE.repeat(8));
+        let lines = "\u{feff}one\r\ntwo\n\nfour";
+        for (name, content, hint) in [
+            ("a.txt", fixtures::zstd(text.as_bytes()), FormatHint::ContinuedPreTraining),
+            ("a.txt", text.clone().into_bytes(), FormatHint::ContinuedPreTraining),
+            ("a.jsonl", lines.as_bytes().to_vec(), FormatHint::FineTuning),
+        ] {
+            let name = if content.starts_with(&[0x28, 0xb5]) { format!("{name}.zst") } else { name.to_owned() };
+            let paths = [write(root.path(), &name, &content), write(root.path(), &format!("b{name}"), &content)];
+            let sources = Sources::discover(&paths, hint).unwrap();
+            let hashes = [blake3::hash(&content); 2];
+            for tokenizer in [fixtures::tokenizer(), fixtures::prefix_space()] {
+                let limits = Limits { piece_bytes: 100, ..Limits::of(&tokenizer) };
+                let new = || Reader::new(&sources, &tokenizer, &hashes, None, limits);
+                let next = |reader: &mut Reader| {
+                    let open = reader.take_open().unwrap()?;
+                    Some(
+                        if hint == FormatHint::FineTuning { reader.next_line(open) } else { reader.next_piece(open) }
+                            .unwrap(),
+                    )
+                };
+                let (mut all, mut positions, mut reader) = (Vec::new(), vec![new().position()], new());
+                while let Some(work) = next(&mut reader) {
+                    all.push(work);
+                    positions.push(reader.position());
+                }
+                assert!(all.len() > 6, "{}", all.len());
+                for (start, position) in positions.iter().enumerate() {
+                    let position = serde_json::from_str(&serde_json::to_string(position).unwrap()).unwrap();
+                    let mut reader = new().resume(position).unwrap();
+                    let rest: Vec<_> = std::iter::from_fn(|| next(&mut reader)).collect();
+                    assert_eq!(rest, all[start..], "{name} {start}");
+                    assert_eq!((reader.done_bytes(), reader.byte_order_marks()), (sources.bytes(), 2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn compressed_data_that_end_early_are_a_problem_with_its_line() {
+        let root = tempfile::tempdir().unwrap();
+        let tokenizer = fixtures::tokenizer();
+        let content: String = (0..20_000).map(|number| format!("{{\"input\": \"wall {number}\"}}\n")).collect();
+        for (name, bytes) in
+            [("a.jsonl.gz", fixtures::gzip(content.as_bytes())), ("b.txt.gz", fixtures::gzip(content.as_bytes()))]
+        {
+            let path = write(root.path(), name, &bytes[..bytes.len() / 2]);
+            let sources = Sources::discover(std::slice::from_ref(&path), FormatHint::ContinuedPreTraining).unwrap();
+            let mut reader = Reader::new(&sources, &tokenizer, &[], None, Limits::of(&tokenizer));
+            let chunk = reader.next_chunk().unwrap();
+            let problem = chunk.last().unwrap().as_ref().unwrap_err();
+            assert!(problem.line.unwrap() > 5000, "{problem}");
+            assert!(problem.message.starts_with("the gzip data end early ("), "{problem}");
+            assert!(reader.next_chunk().unwrap().is_empty());
+        }
     }
 
     #[test]
@@ -438,7 +589,10 @@ mod tests {
         let path = write(root.path(), "a.txt", "new text");
         let sources = Sources::discover(std::slice::from_ref(&path), FormatHint::ContinuedPreTraining).unwrap();
         let (tokenizer, hashes) = (fixtures::tokenizer(), [blake3::hash(b"old text")]);
-        let error = Reader::new(&sources, &tokenizer, &hashes, None).next_chunk().unwrap_err().to_string();
+        let error = Reader::new(&sources, &tokenizer, &hashes, None, Limits::of(&tokenizer))
+            .next_chunk()
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, format!("`{}` changed while it was read; start again when it is whole", path.display()));
     }
 }

@@ -1,17 +1,26 @@
 //! One line of a JSONL file: what it must hold and what is said when it doesn't.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::conversation::{self, Conversation};
 use crate::source::SourceKind;
+
+/// Keys whose values are read. All others are passed over, so that they take no memory whatever they hold.
+const READ_KEYS: [&str; 6] = ["prompt", "completion", "input", "messages", "system", "schemaVersion"];
+/// Most keys that a message names, and most characters of one.
+const SHOWN_KEYS: usize = 10;
+const SHOWN_KEY_CHARACTERS: usize = 60;
 
 /// The texts of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Record {
     Pair { prompt: String, completion: String },
     Input(String),
+    Conversation(Conversation),
 }
 
 /// A record and the keys it has beyond those that are used.
@@ -44,10 +53,20 @@ pub(crate) fn parse(line: &[u8], kind: SourceKind) -> Result<Parsed, RecordError
         return Err(RecordError::new("the line is blank; remove it"));
     }
     let Entries(mut entries) = serde_json::from_str(line).map_err(|error| not_json(line, &error))?;
-    for (index, (key, _)) in entries.iter().enumerate() {
-        if entries[..index].iter().any(|(earlier, _)| earlier == key) {
-            return Err(RecordError::new(format!("key `{key}` appears twice; keep one")));
+    let mut seen = HashSet::with_capacity(entries.len());
+    if let Some((key, _)) = entries.iter().find(|(key, _)| !seen.insert(key.as_str())) {
+        return Err(RecordError::new(format!("key `{}` appears twice; keep one", shown_key(key))));
+    }
+    if kind == SourceKind::Pairs && entries.iter().any(|(key, _)| key == "messages") {
+        if let Some((key, _)) = entries.iter().find(|(key, _)| ["prompt", "completion"].contains(&key.as_str())) {
+            return Err(RecordError::new(format!("the record has both `{key}` and `messages`; keep one form")));
         }
+        let (conversation, extra_keys) =
+            conversation::parse(line, &entries.into_iter().collect()).map_err(|error| RecordError {
+                column: Some(column(line.as_bytes(), error.offset)),
+                message: error.message,
+            })?;
+        return Ok(Parsed { record: Record::Conversation(conversation), extra_keys });
     }
     let needed: &[&str] = if kind == SourceKind::Pairs { &["prompt", "completion"] } else { &["input"] };
     if !needed.iter().all(|needed| entries.iter().any(|(key, _)| key == needed)) {
@@ -64,7 +83,7 @@ pub(crate) fn parse(line: &[u8], kind: SourceKind) -> Result<Parsed, RecordError
         SourceKind::Pairs => Record::Pair { prompt: take("prompt")?, completion: take("completion")? },
         SourceKind::Inputs | SourceKind::Text => Record::Input(take("input")?),
     };
-    Ok(Parsed { record, extra_keys: entries.into_iter().map(|(key, _)| key).collect() })
+    Ok(Parsed { record, extra_keys: entries.iter().map(|(key, _)| shown_key(key)).collect() })
 }
 
 /// Column of a byte index, in characters from 1; bytes that aren't UTF-8 count one each.
@@ -94,19 +113,18 @@ fn not_json(line: &str, error: &serde_json::Error) -> RecordError {
 fn missing_keys(entries: &[(String, Value)], kind: SourceKind) -> String {
     let has = |key: &str| entries.iter().any(|(found, _)| found == key);
     if has("messages") {
-        let (kind, instead) = if kind == SourceKind::Pairs {
-            ("fine-tuning", "`prompt` and `completion`")
-        } else {
-            ("continued pre-training", "`input`")
-        };
-        return format!(
-            "conversation records (`messages`) aren't supported by this version; a {kind} record needs {instead}"
-        );
+        return "conversation records (`messages`) are for FINE_TUNING; a continued pre-training record needs `input`"
+            .into();
     }
     let found = match entries {
         [] => "found no keys".to_owned(),
-        [(key, _)] => format!("found key `{key}`"),
-        many => format!("found keys {}", many.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
+        [(key, _)] => format!("found key `{}`", shown_key(key)),
+        many => {
+            let keys: Vec<_> = many.iter().take(SHOWN_KEYS).map(|(key, _)| format!("`{}`", shown_key(key))).collect();
+            let more =
+                if many.len() > SHOWN_KEYS { format!(" and {} more", many.len() - SHOWN_KEYS) } else { String::new() };
+            format!("found keys {}{more}", keys.join(", "))
+        }
     };
     match kind {
         SourceKind::Pairs if has("input") && entries.len() == 1 => {
@@ -122,7 +140,15 @@ fn missing_keys(entries: &[(String, Value)], kind: SourceKind) -> String {
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+/// A key in a message: the whole of it, or its beginning.
+pub(crate) fn shown_key(key: &str) -> String {
+    match key.char_indices().nth(SHOWN_KEY_CHARACTERS) {
+        None => key.to_owned(),
+        Some((end, _)) => format!("{}…", &key[..end]),
+    }
+}
+
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -133,7 +159,8 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// The entries of an object in their order; unlike a map it keeps a key that appears twice.
+/// The entries of an object in their order; unlike a map it keeps a key that appears twice. Values of keys that aren't read are
+/// null.
 struct Entries(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Entries {
@@ -146,8 +173,13 @@ impl<'de> Deserialize<'de> for Entries {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
+                while let Some(key) = map.next_key::<String>()? {
+                    let value = if READ_KEYS.contains(&key.as_str()) {
+                        map.next_value()?
+                    } else {
+                        map.next_value::<IgnoredAny>().map(|_| Value::Null)?
+                    };
+                    entries.push((key, value));
                 }
                 Ok(Entries(entries))
             }
@@ -192,10 +224,6 @@ mod tests {
                 r#"{"input": "a"}"#,
                 "found key `input`; a fine-tuning record needs `prompt` and `completion` (`input` records are for CONTINUED_PRE_TRAINING)",
             ),
-            (
-                r#"{"schemaVersion": "bedrock-conversation-2024", "messages": []}"#,
-                "conversation records (`messages`) aren't supported by this version; a fine-tuning record needs `prompt` and `completion`",
-            ),
         ];
         for (line, expected) in cases {
             assert_eq!(error(line, SourceKind::Pairs), expected);
@@ -203,6 +231,10 @@ mod tests {
         assert_eq!(
             error(r#"{"prompt": "a", "completion": "b"}"#, SourceKind::Inputs),
             "found keys `prompt`, `completion`; a continued pre-training record needs `input` (pairs are for FINE_TUNING)"
+        );
+        assert_eq!(
+            error(r#"{"messages": []}"#, SourceKind::Inputs),
+            "conversation records (`messages`) are for FINE_TUNING; a continued pre-training record needs `input`"
         );
         assert_eq!(
             error(r#"{"text": "b"}"#, SourceKind::Inputs),
@@ -244,7 +276,7 @@ mod tests {
             error(r#"["input"]"#, SourceKind::Inputs),
             format!("1: not a JSON record: invalid type: sequence, expected a JSON object{hint}")
         );
-        let deep = format!("{}{}", "{\"a\":".repeat(5000), "}".repeat(5000));
+        let deep = format!("{{\"input\": {}1{}}}", "[".repeat(5000), "]".repeat(5000));
         assert!(error(&deep, SourceKind::Inputs).contains("recursion limit exceeded"));
     }
 

@@ -12,6 +12,7 @@
 //! Python reads it with `safetensors.numpy.load_file(path)`. The metadata hold the cache key, the kind of the input, the summary
 //! as JSON, and a blake3 hash of the tensors' bytes followed by those three strings. Writing is the business of `writer`.
 
+use std::io::{Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -127,8 +128,11 @@ impl Shard {
 
     /// Reads the whole file and compares it with the hash it carries (R22).
     pub fn verify(&self) -> Result<(), DataError> {
+        // Through a buffer, not the map: reading a large shard whole must not make all its pages resident.
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.map[self.columns.data.clone()]);
+        let mut file = fs_err::File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.columns.data.start as u64))?;
+        hasher.update_reader(file)?;
         let header = SafeTensors::read_metadata(&self.map)
             .ok()
             .and_then(|(_, header)| header.metadata().clone())
@@ -314,7 +318,7 @@ fn map_file(path: &Path) -> Result<Mmap, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::writer::ShardWriter;
+    use crate::writer::{ShardWriter, Spool};
 
     fn examples() -> Vec<Example> {
         vec![
@@ -325,7 +329,7 @@ mod tests {
     }
 
     fn written(folder: &Path, wide: bool) -> PathBuf {
-        let mut writer = ShardWriter::new(folder, wide).unwrap();
+        let mut writer = ShardWriter::new(folder, Spool::Unnamed(folder), wide).unwrap();
         for (index, example) in examples().iter().enumerate() {
             writer.push(example, index as u32, 10 + index as u64).unwrap();
             if index != 1 {
@@ -382,7 +386,7 @@ mod tests {
     #[test]
     fn a_token_too_wide_for_the_shard_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::new(folder.path(), false).unwrap();
+        let mut writer = ShardWriter::new(folder.path(), Spool::Unnamed(folder.path()), false).unwrap();
         let error = writer.push(&Example { tokens: vec![65536], targets: vec![] }, 0, 1).unwrap_err().to_string();
         assert!(error.ends_with("token 65536 needs 32 bits"), "{error}");
     }

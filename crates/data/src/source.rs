@@ -30,13 +30,31 @@ pub enum FormatHint {
     ContinuedPreTraining,
 }
 
+/// How a file is compressed, by the end of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// `.gz`
+    Gzip,
+    /// `.zst`
+    Zstd,
+}
+
 /// A file of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
     /// Its path, as found.
     pub path: PathBuf,
-    /// Its size in bytes when it was found; never zero.
+    /// Its size in bytes when it was found, compressed where it is; never zero.
     pub bytes: u64,
+    /// How it is compressed.
+    pub compression: Option<Compression>,
+}
+
+impl SourceFile {
+    fn new(path: &Path, bytes: u64) -> Self {
+        Self { path: path.to_owned(), bytes, compression: compression(path) }
+    }
 }
 
 /// The files of an input, all of one kind, in the order of their records.
@@ -48,7 +66,7 @@ pub struct Sources {
 
 impl Sources {
     /// Finds the files of `paths`: the paths in their order, a folder's files (of its folders too) sorted by path,
-    /// hidden ones skipped. `.jsonl` files hold records, all others are text.
+    /// hidden ones skipped. `.jsonl` files hold records, all others are text; `.gz` and `.zst` behind either are undone.
     ///
     /// Errors: a path is missing or neither file nor folder; a folder has no files; a file is empty; JSONL and text are mixed;
     /// text is given for `FINE_TUNING`.
@@ -101,15 +119,28 @@ impl Sources {
     }
 }
 
-fn is_jsonl(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl"))
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+fn compression(path: &Path) -> Option<Compression> {
+    let is = |extension| has_extension(path, extension);
+    is("gz").then_some(Compression::Gzip).or(is("zst").then_some(Compression::Zstd))
+}
+
+/// `.jsonl`, also in front of `.gz` or `.zst`.
+pub(crate) fn is_jsonl(path: &Path) -> bool {
+    match compression(path) {
+        None => has_extension(path, "jsonl"),
+        Some(_) => path.file_stem().is_some_and(|stem| has_extension(Path::new(stem), "jsonl")),
+    }
 }
 
 fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-fn discover_path(path: &Path, found: &mut Vec<SourceFile>) -> Result<(), DataError> {
+pub(crate) fn discover_path(path: &Path, found: &mut Vec<SourceFile>) -> Result<(), DataError> {
     let metadata = match fs_err::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(DataError::Source(format!("`{}` doesn't exist; check the path", path.display())));
@@ -166,7 +197,7 @@ fn push_file(path: &Path, metadata: &std::fs::Metadata, found: &mut Vec<SourceFi
             path.display()
         )));
     }
-    found.push(SourceFile { path: path.to_owned(), bytes: metadata.len() });
+    found.push(SourceFile::new(path, metadata.len()));
     Ok(())
 }
 
@@ -199,6 +230,23 @@ mod tests {
         assert_eq!(names(&sources, root.path()), [".b.JSONL", "a.jsonl"]);
         assert_eq!(sources.kind(), SourceKind::Pairs);
         assert_eq!(Sources::discover(&paths, FormatHint::ContinuedPreTraining).unwrap().kind(), SourceKind::Inputs);
+    }
+
+    #[test]
+    fn compressed_files_are_known_by_their_names() {
+        let root = tempfile::tempdir().unwrap();
+        let cases = [
+            ("a.jsonl.gz", true, Some(Compression::Gzip)),
+            ("b.JSONL.ZST", true, Some(Compression::Zstd)),
+            ("c.txt.gz", false, Some(Compression::Gzip)),
+            ("gz", false, None),
+            ("jsonl.gz", false, Some(Compression::Gzip)),
+        ];
+        for (name, is_records, compression) in cases {
+            let path = write(root.path(), name, "x");
+            assert_eq!(is_jsonl(&path), is_records, "{name}");
+            assert_eq!(SourceFile::new(&path, 1).compression, compression, "{name}");
+        }
     }
 
     #[test]

@@ -67,12 +67,12 @@ mod tests {
     use super::*;
     use crate::example::Example;
     use crate::summary::Summary;
-    use crate::writer::ShardWriter;
+    use crate::writer::{ShardWriter, Spool};
     use proptest::prelude::*;
 
     fn shard(kind: SourceKind, documents: &[(&[u32], usize)]) -> Shard {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::new(folder.path(), false).unwrap();
+        let mut writer = ShardWriter::new(folder.path(), Spool::Unnamed(folder.path()), false).unwrap();
         for (tokens, start) in documents {
             writer.push(&Example::with_targets_from(tokens.to_vec(), *start), 0, 1).unwrap();
             writer.end_unit().unwrap();

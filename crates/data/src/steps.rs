@@ -30,6 +30,11 @@ impl Steps {
         Ok(Self { units, batch_size, order })
     }
 
+    /// Steps over the same units in another order or of another size. Errors: a batch size of zero.
+    pub fn reordered(&self, batch_size: usize, seed: u64, shuffle: bool) -> Result<Self, DataError> {
+        Self::new(self.units.clone(), batch_size, seed, shuffle)
+    }
+
     /// How many steps an epoch has; the last one may be short (R4).
     pub fn steps_per_epoch(&self) -> usize {
         self.units.len().div_ceil(self.batch_size)
@@ -86,13 +91,13 @@ mod tests {
     use crate::example::Example;
     use crate::source::SourceKind;
     use crate::summary::Summary;
-    use crate::writer::ShardWriter;
+    use crate::writer::{ShardWriter, Spool};
     use proptest::prelude::*;
 
     /// A shard of units, each given by its documents' lengths and first targets.
     fn shard(units: &[Vec<(usize, usize)>]) -> (Shard, Vec<Vec<Example>>) {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::new(folder.path(), false).unwrap();
+        let mut writer = ShardWriter::new(folder.path(), Spool::Unnamed(folder.path()), false).unwrap();
         let mut examples = Vec::new();
         let mut next = 0;
         for unit in units {

@@ -42,6 +42,8 @@ pub struct Summary {
     pub untargeted_first_tokens: u64,
     /// Targets that became the first token of a row where a text was cut.
     pub cut_targets: u64,
+    /// Tokens by which the rows of raw text, filled from short documents, fall short of the maximum length.
+    pub unfilled_tokens: u64,
     /// Over-long records left out (R11).
     pub dropped_records: u64,
     /// Targets of the records left out.
@@ -57,12 +59,16 @@ pub struct Summary {
 }
 
 /// How often each length occurs; memory is bounded by the number of different lengths.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct LengthHistogram(BTreeMap<u64, u64>);
 
 impl LengthHistogram {
     pub(crate) fn add(&mut self, length: u64) {
         *self.0.entry(length).or_default() += 1;
+    }
+
+    pub(crate) fn add_many(&mut self, length: u64, count: u64) {
+        *self.0.entry(length).or_default() += count;
     }
 
     pub(crate) fn percentiles(&self) -> LengthPercentiles {

@@ -9,6 +9,8 @@ use rayon::prelude::*;
 use tokenizers::Tokenizer;
 use tokenizers::models::ModelWrapper;
 
+use crate::words::{self, WordEncoder};
+
 /// The special tokens of a base model, as its configuration names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpecialTokens {
@@ -50,6 +52,12 @@ pub enum TokenizerError {
         /// Rows of the model's embedding.
         rows: u32,
     },
+    /// A text has a word that is too long for the merge loop.
+    #[error("a word of {bytes} bytes without a break is no text; take it out or break it up")]
+    LongWord {
+        /// Its length.
+        bytes: usize,
+    },
     /// The tokenizer library failed.
     #[error("the tokenizer failed: {0}")]
     Failed(String),
@@ -63,6 +71,8 @@ pub struct TextTokenizer {
     adds_bos: bool,
     vocabulary_rows: u32,
     hash: String,
+    /// Where the tokenizer is known to work by words.
+    words: Option<WordEncoder>,
 }
 
 impl TextTokenizer {
@@ -107,19 +117,33 @@ impl TextTokenizer {
         let adds_bos = decide_bos(&tokenizer, special)?;
         let json = tokenizer.to_string(false).map_err(failed)?;
         let hash = blake3::hash(json.as_bytes()).to_hex().to_string();
-        Ok(Self { tokenizer, special, adds_bos, vocabulary_rows, hash })
+        let words = WordEncoder::new(&tokenizer);
+        Ok(Self { tokenizer, special, adds_bos, vocabulary_rows, hash, words })
     }
 
     /// Token ids of a text, without special tokens, never truncated or padded.
     /// Errors: a token outside the model's vocabulary (R29); the library's own.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let ids = self.tokenizer.encode_fast(text, false).map_err(failed)?.get_ids().to_vec();
-        match ids.iter().find(|id| **id >= self.vocabulary_rows) {
-            None => Ok(ids),
-            Some(&id) => {
-                Err(TokenizerError::OutsideVocabulary { token: self.token(id), id, rows: self.vocabulary_rows })
-            }
+        match &self.words {
+            Some(words) => words.encode(&self.tokenizer, self.vocabulary_rows, text),
+            None => self.encode_by_library(text),
         }
+    }
+
+    fn encode_by_library(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let ids = self.tokenizer.encode_fast(text, false).map_err(failed)?.get_ids().to_vec();
+        words::check(&self.tokenizer, self.vocabulary_rows, &ids)?;
+        Ok(ids)
+    }
+
+    /// What knows places where a text may be cut without a trial, where there is such a thing.
+    pub(crate) fn words(&self) -> Option<&WordEncoder> {
+        self.words.as_ref()
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn forget_words(&mut self) {
+        self.words = None;
     }
 
     /// [`Self::encode`] of many texts on all cores, in their order.
@@ -165,6 +189,11 @@ impl TextTokenizer {
     /// The token that ends a completion or a document.
     pub fn eos(&self) -> u32 {
         self.special.eos
+    }
+
+    /// The special tokens of the model, added to texts or not.
+    pub(crate) fn special(&self) -> SpecialTokens {
+        self.special
     }
 
     /// Rows of the model's embedding; every id is below it.

@@ -1,12 +1,13 @@
-//! Writes a shard: columns are spooled to unnamed temporary files, then joined into one safetensors file that is synced and renamed.
+//! Writes a shard: columns are spooled to temporary files, then joined into one safetensors file that is synced and renamed.
 //!
 //! Memory stays bounded whatever the size of the input, a crash leaves no half shard, and two processes that write the same one
-//! each rename a whole file.
+//! each rename a whole file. Columns in a folder of their own survive a kill: what they held at a mark can be written on.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::DataError;
@@ -26,16 +27,60 @@ struct Column {
     file: BufWriter<File>,
 }
 
+/// Where the columns of a shard being written lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Spool<'a> {
+    /// In unnamed files of this folder, gone with the process.
+    Unnamed(&'a Path),
+    /// In this folder, begun anew.
+    Kept(&'a Path),
+    /// In this folder, going on behind a mark.
+    Resumed(&'a Path, &'a Mark),
+}
+
+/// How much of the columns belongs to what was handed over before: what is behind it is cut off on resuming.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    columns: [u64; 7],
+    num_tokens: u64,
+    num_targets: u64,
+    num_documents: u64,
+}
+
+impl Spool<'_> {
+    fn file(self, name: &str, index: usize) -> io::Result<(File, u64)> {
+        match self {
+            Spool::Unnamed(folder) => Ok((tempfile::tempfile_in(folder)?, 0)),
+            Spool::Kept(folder) => {
+                let mut options = fs_err::OpenOptions::new();
+                let options = options.read(true).write(true).create(true).truncate(true);
+                Ok((options.open(folder.join(name))?.into_parts().0, 0))
+            }
+            Spool::Resumed(folder, mark) => {
+                let bytes = mark.columns[index];
+                let mut file = fs_err::OpenOptions::new().read(true).write(true).open(folder.join(name))?;
+                if file.metadata()?.len() < bytes {
+                    return Err(io::Error::other(format!("column `{name}` is shorter than its journal says")));
+                }
+                file.set_len(bytes)?;
+                file.seek(SeekFrom::End(0))?;
+                Ok((file.into_parts().0, bytes))
+            }
+        }
+    }
+}
+
 impl Column {
     fn new(
-        folder: &Path,
+        spool: Spool<'_>,
+        index: usize,
         name: &'static str,
         dtype: &'static str,
         width: Option<u64>,
         item_bytes: u64,
     ) -> io::Result<Self> {
-        let file = BufWriter::with_capacity(1 << 16, tempfile::tempfile_in(folder)?);
-        Ok(Self { name, dtype, width, item_bytes, bytes: 0, file })
+        let (file, bytes) = spool.file(name, index)?;
+        Ok(Self { name, dtype, width, item_bytes, bytes, file: BufWriter::with_capacity(1 << 16, file) })
     }
 
     fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -67,30 +112,60 @@ pub(crate) struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// `wide` stores tokens as u32 instead of u16.
-    pub(crate) fn new(folder: &Path, wide: bool) -> Result<Self, DataError> {
+    /// `wide` stores tokens as u32 instead of u16. The shard itself is made in `folder`.
+    pub(crate) fn new(folder: &Path, spool: Spool<'_>, wide: bool) -> Result<Self, DataError> {
         let build = || -> io::Result<Self> {
             let (dtype, item_bytes) = if wide { ("U32", 4) } else { ("U16", 2) };
             let mut writer = Self {
                 folder: folder.to_owned(),
-                offsets: Column::new(folder, "offsets", "U64", None, 8)?,
-                target_offsets: Column::new(folder, "target_offsets", "U64", None, 8)?,
-                units: Column::new(folder, "units", "U64", None, 8)?,
-                lines: Column::new(folder, "lines", "U64", None, 8)?,
-                files: Column::new(folder, "files", "U32", None, 4)?,
-                targets: Column::new(folder, "targets", "U32", Some(2), 4)?,
-                tokens: Column::new(folder, "tokens", dtype, None, item_bytes)?,
+                offsets: Column::new(spool, 0, "offsets", "U64", None, 8)?,
+                target_offsets: Column::new(spool, 1, "target_offsets", "U64", None, 8)?,
+                units: Column::new(spool, 2, "units", "U64", None, 8)?,
+                lines: Column::new(spool, 3, "lines", "U64", None, 8)?,
+                files: Column::new(spool, 4, "files", "U32", None, 4)?,
+                targets: Column::new(spool, 5, "targets", "U32", Some(2), 4)?,
+                tokens: Column::new(spool, 6, "tokens", dtype, None, item_bytes)?,
                 wide,
                 num_tokens: 0,
                 num_targets: 0,
                 num_documents: 0,
             };
+            if let Spool::Resumed(_, mark) = spool {
+                (writer.num_tokens, writer.num_targets) = (mark.num_tokens, mark.num_targets);
+                writer.num_documents = mark.num_documents;
+                return Ok(writer);
+            }
             for column in [&mut writer.offsets, &mut writer.target_offsets, &mut writer.units] {
                 column.push(&0u64.to_le_bytes())?;
             }
             Ok(writer)
         };
         build().map_err(|source| DataError::Cache { path: folder.to_owned(), source })
+    }
+
+    /// Brings everything so far to the disk, and says how much that is.
+    pub(crate) fn mark(&mut self) -> Result<Mark, DataError> {
+        let (num_tokens, num_targets, num_documents) = (self.num_tokens, self.num_targets, self.num_documents);
+        let folder = self.folder.clone();
+        let mut columns = [0; 7];
+        for (column, bytes) in self.columns().into_iter().zip(&mut columns) {
+            *bytes = column.bytes;
+            let synced = column.file.flush().and_then(|()| column.file.get_ref().sync_data());
+            synced.map_err(|source| DataError::Cache { path: folder.clone(), source })?;
+        }
+        Ok(Mark { columns, num_tokens, num_targets, num_documents })
+    }
+
+    fn columns(&mut self) -> [&mut Column; 7] {
+        [
+            &mut self.offsets,
+            &mut self.target_offsets,
+            &mut self.units,
+            &mut self.lines,
+            &mut self.files,
+            &mut self.targets,
+            &mut self.tokens,
+        ]
     }
 
     pub(crate) fn num_documents(&self) -> u64 {
@@ -104,13 +179,15 @@ impl ShardWriter {
     }
 
     fn write_document(&mut self, document: &Example, file: u32, line: u64) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(4 * document.tokens.len());
         for token in &document.tokens {
             match u16::try_from(*token) {
-                Ok(narrow) if !self.wide => self.tokens.push(&narrow.to_le_bytes())?,
+                Ok(narrow) if !self.wide => bytes.extend_from_slice(&narrow.to_le_bytes()),
                 Err(_) if !self.wide => return Err(io::Error::other(format!("token {token} needs 32 bits"))),
-                _ => self.tokens.push(&token.to_le_bytes())?,
+                _ => bytes.extend_from_slice(&token.to_le_bytes()),
             }
         }
+        self.tokens.push(&bytes)?;
         for (start, end) in &document.targets {
             self.targets.push(&start.to_le_bytes())?;
             self.targets.push(&end.to_le_bytes())?;

@@ -9,28 +9,28 @@ use crate::tokenizer::SpecialTokens;
 use tempfile::TempDir;
 
 /// An input and a cache in one temporary folder.
-struct Case {
-    root: TempDir,
+pub(super) struct Case {
+    pub(super) root: TempDir,
 }
 
 impl Case {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { root: tempfile::tempdir().unwrap() }
     }
 
-    fn sources(&self, name: &str, content: impl AsRef<[u8]>, hint: FormatHint) -> Sources {
+    pub(super) fn sources(&self, name: &str, content: impl AsRef<[u8]>, hint: FormatHint) -> Sources {
         Sources::discover(&[write(self.root.path(), name, content)], hint).unwrap()
     }
 
-    fn pairs(&self, content: impl AsRef<[u8]>) -> Sources {
+    pub(super) fn pairs(&self, content: impl AsRef<[u8]>) -> Sources {
         self.sources("a.jsonl", content, FormatHint::FineTuning)
     }
 
-    fn prepare(&self, sources: &Sources, options: &PrepareOptions) -> Result<Prepared, DataError> {
+    pub(super) fn prepare(&self, sources: &Sources, options: &PrepareOptions) -> Result<Prepared, DataError> {
         self.prepare_with(sources, &fixtures::tokenizer(), options)
     }
 
-    fn prepare_with(
+    pub(super) fn prepare_with(
         &self,
         sources: &Sources,
         tokenizer: &TextTokenizer,
@@ -40,17 +40,17 @@ impl Case {
     }
 
     /// The error of a pairs file, without the folder's name.
-    fn error(&self, content: impl AsRef<[u8]>, options: &PrepareOptions) -> String {
+    pub(super) fn error(&self, content: impl AsRef<[u8]>, options: &PrepareOptions) -> String {
         let error = self.prepare(&self.pairs(content), options).unwrap_err().to_string();
         error.replace(&format!("{}/", self.root.path().display()), "")
     }
 }
 
-fn pair(prompt: &str, completion: &str) -> String {
+pub(super) fn pair(prompt: &str, completion: &str) -> String {
     serde_json::json!({"prompt": prompt, "completion": completion}).to_string() + "\n"
 }
 
-fn examples(shard: &Shard) -> Vec<Example> {
+pub(super) fn examples(shard: &Shard) -> Vec<Example> {
     (0..shard.len()).map(|index| shard.document(index).to_example()).collect()
 }
 
@@ -196,14 +196,21 @@ fn texts_are_cut_into_rows_and_small_ones_share_a_row() {
         let prepared = case.prepare_with(&sources, &tokenizer, &PrepareOptions::new(40)).unwrap();
         let (shard, summary) = (&prepared.shard, prepared.shard.summary());
         let cuts: Vec<_> = inputs.map(|text| cut(&encode_document(&tokenizer, text).unwrap(), 40)).into();
-        let expected: Vec<_> = cuts.iter().flat_map(|cut| cut.rows.clone()).collect();
-        assert_eq!(examples(shard), expected);
+        // Packing moves rows; line and place in the document say where each belongs.
+        let mut found = vec![Vec::new(); inputs.len()];
+        for (index, example) in examples(shard).into_iter().enumerate() {
+            found[shard.line(index) as usize - 1].push(example);
+        }
+        for (rows, cut) in found.iter().zip(&cuts) {
+            assert_eq!(rows.len(), cut.rows.len());
+            assert!(cut.rows.iter().all(|row| rows.contains(row)));
+        }
         assert_eq!(summary.cut_targets, cuts.iter().map(|cut| cut.lost_targets).sum::<u64>());
         assert_eq!(summary.untargeted_first_tokens, if tokenizer.adds_bos() { 0 } else { 5 });
         assert_eq!(summary.end_token_share, 1.0);
         assert_eq!(
             (summary.records, summary.documents, summary.units),
-            (5, expected.len() as u64, shard.num_units() as u64)
+            (5, shard.len() as u64, shard.num_units() as u64)
         );
         let length =
             |unit: usize| shard.unit(unit).map(|document| shard.document(document).num_tokens()).sum::<usize>();
@@ -212,10 +219,9 @@ fn texts_are_cut_into_rows_and_small_ones_share_a_row() {
             assert_eq!(shard.unit(unit).start, next);
             next = shard.unit(unit).end;
             assert!(length(unit) <= 40);
-            if next < shard.len() {
-                assert!(length(unit) + shard.document(next).num_tokens() > 40, "a row is as full as the order allows");
-            }
         }
+        let unfilled: usize = (0..shard.num_units()).map(|unit| 40 - length(unit)).sum();
+        assert_eq!(summary.unfilled_tokens, unfilled as u64);
         assert_eq!(next, shard.len());
         assert!(shard.num_units() < shard.len(), "some rows are shared");
     }
@@ -246,8 +252,9 @@ fn thousands_of_small_files_are_thousands_of_documents() {
     let prepared = case.prepare(&sources, &PrepareOptions::new(64)).unwrap();
     assert_eq!((prepared.shard.len(), prepared.shard.summary().records), (3000, 3000));
     let expected = encode_document(&fixtures::tokenizer(), "wall 2345").unwrap();
-    assert_eq!(prepared.shard.document(2345).to_example(), expected);
-    assert!(prepared.origin(2345).ends_with("2345.txt:1"), "{}", prepared.origin(2345));
+    let document = (0..3000).find(|document| prepared.shard.file(*document) == 2345).unwrap();
+    assert_eq!(prepared.shard.document(document).to_example(), expected);
+    assert!(prepared.origin(document).ends_with("2345.txt:1"), "{}", prepared.origin(document));
     let mut blank = sources.files().to_vec();
     blank.truncate(2);
     fs_err::write(&blank[1].path, "  \n").unwrap();
@@ -398,11 +405,12 @@ fn two_that_prepare_the_same_at_once_both_get_a_whole_shard() {
         }
         all[0].shard.key().to_owned()
     });
-    let left: Vec<_> = fs_err::read_dir(case.root.path().join("cache").join(key))
+    let mut left: Vec<_> = fs_err::read_dir(case.root.path().join("cache").join(key))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(left, ["shard.safetensors"]);
+    left.sort();
+    assert_eq!(left, ["lock", "shard.safetensors"]);
 }
 
 #[test]
@@ -434,4 +442,160 @@ fn r29_a_token_outside_the_model_is_told_by_its_line() {
         .prepare_with(&case.pairs(pair("a", "b") + &pair("a", "the")), &tokenizer, &PrepareOptions::new(8))
         .unwrap_err();
     assert!(error.to_string().contains(&format!("a.jsonl:2: token `Ġthe` has id {rows}")), "{error}");
+}
+
+/// Bytes of the shard that a preparation makes, whatever else is different.
+fn shard_bytes(prepared: &Prepared) -> Vec<u8> {
+    fs_err::read(prepared.shard.path()).unwrap()
+}
+
+/// Texts of several chunks, and inputs; with many lengths, so that rows stay open between chunks.
+fn large_inputs(case: &Case) -> [Sources; 2] {
+    let words = |number: usize| fixtures::PROSE[..20 + number * 7 % 300].replace("wall", &format!("wall {number}"));
+    let lines: String =
+        (0..60_000).map(|number| serde_json::json!({"input": words(number)}).to_string() + "\n").collect();
+    let text: String = (0..60_000).map(words).collect();
+    assert!(text.len() > 8 << 20 && lines.len() > 8 << 20, "several chunks");
+    [
+        case.sources("large.jsonl", lines, FormatHint::ContinuedPreTraining),
+        case.sources("large.txt.zst", fixtures::zstd(text.as_bytes()), FormatHint::ContinuedPreTraining),
+    ]
+}
+
+#[test]
+fn r21_a_preparation_that_is_killed_anywhere_goes_on_to_the_same_bytes() {
+    let case = Case::new();
+    let (tokenizer, options) = (fixtures::tokenizer(), PrepareOptions::new(100));
+    for (index, sources) in large_inputs(&case).iter().enumerate() {
+        let whole = prepare(sources, &tokenizer, &options, &case.root.path().join("whole"), &mut |_, _| {}).unwrap();
+        let cache = case.root.path().join(format!("killed{index}"));
+        let (mut kills, mut notes) = (0, Vec::new());
+        // Every run is ended where it first tells of progress behind a state that it saved; the last one isn't.
+        for round in 0.. {
+            let mut told = 0;
+            let mut tell = |_, _| {
+                told += 1;
+                assert!(told < 2 || round == 3, "killed");
+            };
+            let run = || prepare_saving(sources, &tokenizer, &options, &cache, 1, &mut tell);
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+                Err(_) => kills += 1,
+                Ok(prepared) => {
+                    let prepared = prepared.unwrap();
+                    assert!(shard_bytes(&prepared) == shard_bytes(&whole), "the same bytes");
+                    notes = prepared.notes;
+                    break;
+                }
+            }
+        }
+        assert!(kills > 0);
+        let note = "an interrupted preparation was gone on with after ";
+        assert!(notes.len() == 1 && notes[0].starts_with(note), "{notes:?}");
+    }
+}
+
+#[test]
+fn work_that_was_kept_but_is_damaged_is_done_again() {
+    let case = Case::new();
+    let (tokenizer, options) = (fixtures::tokenizer(), PrepareOptions::new(100));
+    let [sources, _] = large_inputs(&case);
+    let cache = case.root.path().join("cache");
+    for (name, content) in [("state.json", "{"), ("tokens", "short")] {
+        let mut told = 0;
+        let mut tell = |_, _| {
+            told += 1;
+            assert!(told < 2, "killed");
+        };
+        let run = || prepare_saving(&sources, &tokenizer, &options, &cache, 1, &mut tell);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        let folder = fs_err::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+        fs_err::write(folder.join("partial").join(name), content).unwrap();
+        let prepared = prepare(&sources, &tokenizer, &options, &cache, &mut |_, _| {}).unwrap();
+        assert!(
+            prepared.notes[0].starts_with("the work of an interrupted preparation can't be used ("),
+            "{:?}",
+            prepared.notes
+        );
+        prepared.shard.verify().unwrap();
+        drop(prepared);
+        fs_err::remove_dir_all(&cache).unwrap();
+    }
+}
+
+#[test]
+fn the_same_bytes_come_out_whatever_the_number_of_threads() {
+    let case = Case::new();
+    for (index, sources) in large_inputs(&case).iter().enumerate() {
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let cache = case.root.path().join(format!("cache{index}{threads}"));
+            let tokenizer = if threads == 5 { fixtures::tokenizer_by_library() } else { fixtures::tokenizer() };
+            let run = || prepare(sources, &tokenizer, &PrepareOptions::new(100), &cache, &mut |_, _| {}).unwrap();
+            all.push(shard_bytes(&pool.install(run)));
+        }
+        assert!(all[0] == all[1] && all[1] == all[2]);
+    }
+}
+
+#[test]
+fn compressed_files_give_the_shard_of_their_content() {
+    let case = Case::new();
+    let lines = pair("the wall ", "leans").repeat(50);
+    let text = fixtures::PROSE.repeat(50);
+    for (name, content, hint) in
+        [("a.jsonl", &lines, FormatHint::FineTuning), ("a.txt", &text, FormatHint::ContinuedPreTraining)]
+    {
+        let plain = case.prepare(&case.sources(name, content, hint), &PrepareOptions::new(64)).unwrap();
+        for (suffix, bytes) in [("gz", fixtures::gzip(content.as_bytes())), ("zst", fixtures::zstd(content.as_bytes()))]
+        {
+            let sources = case.sources(&format!("{name}.{suffix}"), bytes, hint);
+            let packed = case.prepare(&sources, &PrepareOptions::new(64)).unwrap();
+            assert_eq!(examples(&packed.shard), examples(&plain.shard));
+            assert_ne!(packed.shard.key(), plain.shard.key());
+            assert!(!packed.reused);
+        }
+    }
+}
+
+#[test]
+fn r11_every_token_of_raw_text_is_in_one_row_and_the_rows_are_full() {
+    let case = Case::new();
+    let [lines, _] = large_inputs(&case);
+    let tokenizer = fixtures::tokenizer();
+    let prepared = case.prepare_with(&lines, &tokenizer, &PrepareOptions::new(512)).unwrap();
+    let (shard, summary) = (&prepared.shard, prepared.shard.summary());
+    let mut tokens = vec![0u64; summary.records as usize];
+    for document in 0..shard.len() {
+        tokens[shard.line(document) as usize - 1] += shard.document(document).num_tokens() as u64;
+    }
+    let content = fs_err::read_to_string(&lines.files()[0].path).unwrap();
+    for (line, tokens) in content.lines().zip(&tokens).step_by(997) {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let expected = encode_document(&tokenizer, record["input"].as_str().unwrap()).unwrap();
+        assert_eq!(expected.tokens.len() as u64, *tokens);
+    }
+    assert_eq!(summary.tokens, tokens.iter().sum::<u64>());
+    let untargeted = summary.untargeted_first_tokens + summary.cut_targets;
+    assert_eq!(summary.tokens, summary.target_tokens + untargeted, "trained, or the first of a row");
+    let full = summary.tokens as f64 / (512 * summary.units) as f64;
+    assert!(full > 0.95, "{full}");
+    assert_eq!(summary.unfilled_tokens, 512 * summary.units - summary.tokens);
+}
+
+#[test]
+fn conversations_are_checked_and_refused_in_one_line() {
+    let case = Case::new();
+    let good = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
+    let bad = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}"#;
+    let content = format!("{}{good}\n{good}\n", pair("a", "b"));
+    assert_eq!(
+        case.error(&content, &PrepareOptions::new(64)),
+        "a.jsonl:2: 2 of 3 records are conversations, and this version can't train on these: it applies no chat template; \
+         write them as `prompt` and `completion`"
+    );
+    assert_eq!(
+        case.error(format!("{content}{bad}\n"), &PrepareOptions::new(64)),
+        "a.jsonl:4:58: `messages[1].role` is \"user\", but \"assistant\" must speak here; roles alternate, the user begins"
+    );
 }

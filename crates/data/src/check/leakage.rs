@@ -1,0 +1,125 @@
+//! Runs of 13 words that training and evaluation data share.
+//!
+//! A run that stands in more than ten training records is a template or a common phrase and doesn't count (Brown et al. 2020,
+//! appendix C). Memory: 16 bytes a run of the evaluation files; matches are sorted outside of memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use super::findings::{Findings, Hit, Place};
+use super::rules;
+use super::spill::Spill;
+
+/// Training records with a run from which it is a common phrase.
+const COMMON: usize = 10;
+/// Runs of the evaluation files that are kept: 1 GiB of them would be more than any benchmark has.
+const MOST_GRAMS: usize = 1 << 25;
+
+/// Runs of the evaluation files, each with the first records that have it.
+#[derive(Debug, Default)]
+pub(crate) struct EvalGrams {
+    first: HashMap<u64, u64, BuildIdentity>,
+    /// Further records that have a run which another one had first.
+    more: Vec<(u64, u64)>,
+}
+
+/// Hashes are random already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BuildIdentity;
+
+#[derive(Debug, Default)]
+pub(crate) struct Identity(u64);
+
+impl std::hash::Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = (self.0 << 8) | u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+impl std::hash::BuildHasher for BuildIdentity {
+    type Hasher = Identity;
+    fn build_hasher(&self) -> Identity {
+        Identity::default()
+    }
+}
+
+impl EvalGrams {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    pub(crate) fn contains(&self, gram: u64) -> bool {
+        self.first.contains_key(&gram)
+    }
+
+    /// Adds the runs of an evaluation record. False where there is no room for more.
+    pub(crate) fn add(&mut self, grams: &[u64], place: Place) -> bool {
+        for gram in grams {
+            if self.first.len() + self.more.len() >= MOST_GRAMS {
+                return false;
+            }
+            match self.first.entry(*gram) {
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    entry.insert(place.pack());
+                }
+                std::collections::hash_map::Entry::Occupied(_) => self.more.push((*gram, place.pack())),
+            }
+        }
+        true
+    }
+
+    /// Tells of every evaluation record that has a run of some training record, with one such record.
+    pub(crate) fn check(mut self, matches: Spill, names: &[String], findings: &mut Findings) -> io::Result<()> {
+        self.more.sort_unstable();
+        let mut leaked: BTreeMap<u64, u64> = BTreeMap::new();
+        matches.groups(COMMON + 1, |group, _| {
+            if group.len() > COMMON {
+                return Ok(());
+            }
+            let (gram, training) = (group[0][0], group[0][1]);
+            let start = self.more.partition_point(|(other, _)| *other < gram);
+            let more = self.more[start..].iter().take_while(|(other, _)| *other == gram).map(|(_, place)| *place);
+            for place in self.first.get(&gram).copied().into_iter().chain(more) {
+                let known = leaked.entry(place).or_insert(training);
+                *known = training.min(*known);
+            }
+            Ok(())
+        })?;
+        for (place, training) in leaked {
+            let training = Place::unpack(training);
+            let name = names.get(training.file as usize).map_or("", String::as_str);
+            let message = format!("shared with {name}:{}", training.line);
+            findings.add(Hit::new(&rules::LEAK_GRAM, Place::unpack(place), message, ""));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_runs_leak_and_common_phrases_do_not() {
+        let place = |line| Place { file: 1, line };
+        let mut grams = EvalGrams::default();
+        assert!(grams.add(&[10, 11], place(1)) && grams.add(&[11, 12], place(2)) && grams.add(&[13], place(3)));
+        let mut matches = Spill::new();
+        matches.push([11, Place { file: 0, line: 7 }.pack(), 0]).unwrap();
+        (0..20).for_each(|line| matches.push([13, Place { file: 0, line }.pack(), 0]).unwrap());
+        let mut findings = Findings::default();
+        grams.check(matches, &["t".into(), "e".into()], &mut findings).unwrap();
+        let found = findings.finish(&["t".into(), "e".into()], &Default::default());
+        let rows: Vec<_> =
+            found[0].rows.iter().map(|row| (row.file.as_str(), row.line, row.message.as_str())).collect();
+        assert_eq!(rows, [("e", 1, "shared with t:7"), ("e", 2, "shared with t:7")]);
+    }
+}

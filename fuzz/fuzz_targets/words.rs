@@ -1,0 +1,4 @@
+//! `words` of the data readers; the checks are in crates/data/src/fuzz.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &str| outcrop_data::fuzz::words(data));
