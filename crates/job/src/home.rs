@@ -88,6 +88,11 @@ impl Home {
         self.root.join("models")
     }
 
+    /// One folder per sweep; its trials are jobs.
+    pub fn sweeps_dir(&self) -> PathBuf {
+        self.root.join("sweeps")
+    }
+
     /// Shards and features; safe to delete.
     pub fn cache_dir(&self) -> PathBuf {
         self.root.join("cache")
@@ -178,6 +183,7 @@ mod tests {
         let home = Home::at("h");
         assert_eq!(home.examples_dir(), Path::new("h/cache/examples"));
         assert_eq!(home.s3_dir(), Path::new("h/s3"));
+        assert_eq!(home.sweeps_dir(), Path::new("h/sweeps"));
         assert_eq!(home.models_dir(), Path::new("h/models"));
         assert_eq!(home.job_dir("abcdefghijk1").unwrap(), Path::new("h/jobs/abcdefghijk1"));
     }

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod request;
 pub mod status;
 pub mod string_map;
+pub mod sweep;
 pub mod timestamp;
 
 mod json_tree;

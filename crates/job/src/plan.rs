@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hyperparameters::table;
+use crate::hyperparameters::{Recompute, table};
 use crate::{CustomizationType, Hyperparameters};
 
 /// The plan of one job. Bytes, tokens and counts are totals; hashes are BLAKE3 in hexadecimal.
@@ -40,12 +40,15 @@ pub struct Plan {
     pub max_sequence_length: u64,
     /// Most tokens of one forward and backward pass, chosen or given.
     pub micro_batch_tokens: u64,
-    /// Whether blocks are computed again in the backward pass, chosen or given.
-    pub recompute: bool,
+    /// What the backward pass computes again, chosen or given; never `auto`.
+    pub recompute: Recompute,
     /// Memory by part (R24).
     pub memory: MemoryPlan,
     /// Disk that the run takes at most, checkpoints times retention (R18).
     pub disk_bytes: u64,
+    /// The features of the frozen part, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeaturePlan>,
     /// Estimated time of the run, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<TimePlan>,
@@ -123,7 +126,7 @@ pub struct DataFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrainablePlan {
-    /// `head` or `all`.
+    /// `head`, `last:N` or `all`.
     pub kind: String,
     /// Tensors.
     pub tensors: u64,
@@ -155,6 +158,16 @@ pub struct MemoryPlan {
     pub activation_bytes: u64,
     /// All together.
     pub total_bytes: u64,
+}
+
+/// What a frozen trunk gives, once for every epoch and trial. Stored or computed, the result has the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FeaturePlan {
+    /// Size on disk of those of all data.
+    pub bytes: u64,
+    /// Whether they are kept there; otherwise the trunk runs in every epoch.
+    pub stored: bool,
 }
 
 /// Estimated time of a run, from measured steps (R24).
@@ -327,9 +340,10 @@ pub(crate) mod tests {
             device: "cpu".into(),
             max_sequence_length: 128,
             micro_batch_tokens: 128,
-            recompute: false,
+            recompute: Recompute::None,
             memory: MemoryPlan { weights_bytes: 4000, total_bytes: 4000, ..MemoryPlan::default() },
             disk_bytes: 1200,
+            features: Some(FeaturePlan { bytes: 10, stored: true }),
             time: Some(TimePlan { seconds_low: 0.1 + 0.2, seconds_high: 2.0f64.sqrt() }),
         }
     }

@@ -23,6 +23,8 @@ pub enum Schedule {
     Constant,
     /// Falls along half a cosine to zero at the last step.
     Cosine,
+    /// Warm-up, stable, decay: stays, then falls in a line to zero over the last `decayFraction` of the steps.
+    Wsd,
 }
 
 /// Which weights are trained.
@@ -31,8 +33,41 @@ pub enum Trainable {
     /// The output projection alone; everything below is frozen.
     #[default]
     Head,
+    /// The last blocks, so many of them, with the final norm and the head; the rest is frozen.
+    Last(u64),
     /// Every weight.
     All,
+}
+
+impl Trainable {
+    /// Whether a part of the base stays frozen, so that its features can be computed once.
+    pub fn is_frozen_below(self) -> bool {
+        self != Self::All
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "head" => Some(Self::Head),
+            "all" => Some(Self::All),
+            // a number as it is written back: no sign, no leading zero, so never `last:0`
+            _ => name
+                .strip_prefix("last:")
+                .filter(|n| n.starts_with(|c: char| ('1'..='9').contains(&c)))?
+                .parse()
+                .ok()
+                .map(Self::Last),
+        }
+    }
+}
+
+impl std::fmt::Display for Trainable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Self::Head => formatter.write_str("head"),
+            Self::Last(blocks) => write!(formatter, "last:{blocks}"),
+            Self::All => formatter.write_str("all"),
+        }
+    }
 }
 
 /// What happens to a record longer than `maxSequenceLength`.
@@ -48,12 +83,15 @@ pub enum LongRecords {
 }
 
 /// Whether a block's values are kept for the backward pass or computed again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Recompute {
     /// Kept.
     None,
-    /// Computed again, block by block.
+    /// Computed again from the block's input.
     Block,
+    /// Computed again from the input of a group of blocks, twice: the least memory.
+    Group,
     /// The plan chooses by the memory there is.
     #[default]
     Auto,
@@ -107,12 +145,11 @@ macro_rules! names {
     };
 }
 
-names!(Schedule { Linear = "linear", Constant = "constant", Cosine = "cosine" });
-names!(Trainable { Head = "head", All = "all" });
+names!(Schedule { Linear = "linear", Constant = "constant", Cosine = "cosine", Wsd = "wsd" });
 names!(LongRecords { Error = "error", Drop = "drop", Truncate = "truncate" });
 names!(OptimizerKind { AdamW = "adamw", AdamW8bit = "adamw8bit", Sgd = "sgd", Lion = "lion" });
 names!(Dtype { Float32 = "float32", Bfloat16 = "bfloat16" });
-names!(Recompute { None = "none", Block = "block", Auto = "auto" });
+names!(Recompute { None = "none", Block = "block", Group = "group", Auto = "auto" });
 
 /// The settings of a run, after defaults. Serialised as the map of strings that `effective` gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +164,8 @@ pub struct Hyperparameters {
     pub learning_rate_warmup_steps: u64,
     /// Course of the learning rate after the warm-up.
     pub schedule: Schedule,
+    /// Share of a `wsd` run's steps over which the learning rate falls.
+    pub decay_fraction: f64,
     /// Which weights are trained.
     pub trainable: Trainable,
     /// Most tokens of one record or row; None: the base model's context.
@@ -204,6 +243,17 @@ pub enum HyperparameterError {
         /// Those that read the key, in words.
         with: String,
     },
+    /// A key that the request's schedule doesn't read.
+    #[error(
+        "hyperParameters.{key} has no effect with schedule `{schedule}`, only with `{}`; leave it out",
+        Schedule::Wsd
+    )]
+    NotScheduled {
+        /// The key.
+        key: &'static str,
+        /// The request's.
+        schedule: Schedule,
+    },
 }
 
 impl Hyperparameters {
@@ -232,6 +282,7 @@ impl Hyperparameters {
             learning_rate: 0.0,
             learning_rate_warmup_steps: 0,
             schedule: Schedule::default(),
+            decay_fraction: 0.0,
             trainable: Trainable::default(),
             max_sequence_length: None,
             micro_batch_tokens: None,
@@ -260,9 +311,10 @@ impl Hyperparameters {
     /// Reads the request's strings; absent keys get the defaults of `customization_type` and of the request's optimizer.
     ///
     /// # Errors
-    /// Every unknown key, every value out of range, and every key that the optimizer doesn't read, in the map's order.
+    /// Every unknown key, every value out of range, and every key that the optimizer or the schedule doesn't read.
     pub fn resolve(map: &StringMap, customization_type: CustomizationType) -> Result<Self, Vec<HyperparameterError>> {
-        // An optimizer that isn't one is reported below.
+        // An optimizer or schedule that isn't one is reported below.
+        let schedule = map.get("schedule").and_then(Schedule::from_name).unwrap_or_default();
         let optimizer = map.get("optimizer").and_then(OptimizerKind::from_name).unwrap_or_default();
         let mut resolved = Self::defaults_with(customization_type, optimizer);
         let mut errors = Vec::new();
@@ -278,15 +330,17 @@ impl Hyperparameters {
             } else if !key.has_effect(optimizer) {
                 let with: Vec<String> = key.optimizers.iter().map(|name| format!("`{name}`")).collect();
                 errors.push(HyperparameterError::NoEffect { key: key.name, optimizer, with: with.join(", ") });
+            } else if !key.is_scheduled(schedule) {
+                errors.push(HyperparameterError::NotScheduled { key: key.name, schedule });
             }
         }
         if errors.is_empty() { Ok(resolved) } else { Err(errors) }
     }
 
     /// Every setting as a string, in the table's order; keys that are unset and have no default are left out, and those
-    /// that the optimizer doesn't read. `resolve` reads it back to the same values, bit for bit.
+    /// that the optimizer or the schedule doesn't read. `resolve` reads it back to the same values, bit for bit.
     pub fn effective(&self) -> StringMap {
-        let keys = table().iter().filter(|key| key.has_effect(self.optimizer));
+        let keys = table().iter().filter(|key| key.has_effect(self.optimizer) && key.is_scheduled(self.schedule));
         keys.filter_map(|key| Some((key.name, key.get(self)?))).collect()
     }
 }

@@ -46,6 +46,8 @@ pub enum Range {
     },
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// `head`, `last:N` or `all`.
+    Trainable,
     /// Comma-separated `s3://` URIs or paths, or `none`.
     Locations,
 }
@@ -136,6 +138,7 @@ impl fmt::Display for Range {
                 let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
                 formatter.write_str(&quoted.join(", "))
             }
+            Self::Trainable => formatter.write_str("`head`, `last:N` (N blocks of the model, at least 1), `all`"),
             Self::Locations => formatter.write_str("comma-separated `s3://` URIs or paths, or `none`"),
         }
     }
@@ -163,6 +166,11 @@ impl Key {
     /// Whether this optimizer reads it.
     pub(super) fn has_effect(&self, optimizer: OptimizerKind) -> bool {
         self.optimizers.is_empty() || self.optimizers.contains(&optimizer)
+    }
+
+    /// Whether this schedule reads it.
+    pub(super) fn is_scheduled(&self, schedule: Schedule) -> bool {
+        self.name != "decayFraction" || schedule == Schedule::Wsd
     }
 
     const fn of(self, optimizers: &'static [OptimizerKind]) -> Self {
@@ -273,10 +281,13 @@ const TABLE: &[Key] = &[
     key("learningRateWarmupSteps", integers(0, 250), Always("5"), true, Field::Integer(|h| &mut h.learning_rate_warmup_steps),
         "optimizer steps over which the learning rate rises in a line to its highest"),
     key("schedule", Range::Choice(Schedule::NAMES), Always("linear"), true, Field::Schedule(|h| &mut h.schedule),
-        "course of the learning rate after the warm-up: to zero at the end in a line or half a cosine, or constant"),
-    key("trainable", Range::Choice(Trainable::NAMES), ByType { fine_tuning: "head", continued_pre_training: "all" }, true,
+        "course of the learning rate after the warm-up: to zero at the end in a line or half a cosine, constant, or constant and then down (`wsd`)"),
+    key("decayFraction", Range::Number { min: 0.0, max: 1.0, above_min: true, below_max: false }, Always("0.2"), true,
+        Field::Number(|h| &mut h.decay_fraction),
+        "share of the steps over which `wsd` falls to zero at its end"),
+    key("trainable", Range::Trainable, ByType { fine_tuning: "head", continued_pre_training: "all" }, true,
         Field::Trainable(|h| &mut h.trainable),
-        "which weights are trained: the output projection alone, or all"),
+        "which weights are trained: the output projection alone, the last N blocks with the final norm and it, or all"),
     key("maxSequenceLength", integers(8, 131_072), Unset("the base model's context"), true,
         Field::OptionalInteger(|h| &mut h.max_sequence_length),
         "most tokens of a record, or of a row of raw text"),
@@ -322,7 +333,8 @@ const TABLE: &[Key] = &[
         Field::Locations(|h| &mut h.general_data),
         "general items and texts on which forgetting is measured; `none` turns it off"),
     key("recompute", Range::Choice(Recompute::NAMES), Always("auto"), false, Field::Recompute(|h| &mut h.recompute),
-        "whether blocks are computed again in the backward pass to save memory"),
+        "what the backward pass computes again to save memory: nothing, each block from its input, or each from the input of a group \
+         of about the root of the blocks (one and two forward passes more); the bits stay; `auto` goes by the memory there is"),
     key("dtype", Range::Choice(Dtype::NAMES), Always("float32"), true, Field::Dtype(|h| &mut h.dtype),
         "type of weights and computation; updates and the saved model stay in float32"),
 ];

@@ -23,8 +23,19 @@ const CASES: &[(&str, &[&str], &[&str], &str)] = &[
         "numbers from 0 to 1",
     ),
     ("learningRateWarmupSteps", &["0", "250"], &["-1", "251"], "whole numbers from 0 to 250"),
-    ("schedule", &["linear", "constant", "cosine"], &["Linear", "step"], "`linear`, `constant`, `cosine`"),
-    ("trainable", &["head", "all"], &["lora", "Head"], "`head`, `all`"),
+    (
+        "schedule",
+        &["linear", "constant", "cosine", "wsd"],
+        &["Linear", "step"],
+        "`linear`, `constant`, `cosine`, `wsd`",
+    ),
+    ("decayFraction", &["0.1", "1"], &["0", "-0.1", "1.1"], "numbers above 0 to 1"),
+    (
+        "trainable",
+        &["head", "last:1", "last:30", "all"],
+        &["lora", "Head", "last", "last:", "last:0", "last:-1", "last:+1", "last:01", "last:1.5"],
+        "`head`, `last:N` (N blocks of the model, at least 1), `all`",
+    ),
     ("maxSequenceLength", &["8", "131072"], &["7", "131073"], "whole numbers from 8 to 131072"),
     ("microBatchTokens", &["1", "18446744073709551615"], &["0", "18446744073709551616"], "whole numbers from 1"),
     ("maxSteps", &["1", "1000000"], &["0", "-1"], "whole numbers from 1"),
@@ -49,14 +60,22 @@ const CASES: &[(&str, &[&str], &[&str], &str)] = &[
         "comma-separated `s3://` URIs or paths, or `none`",
     ),
     ("generalData", &["a", "a, b", "none"], &["a,", "none,none"], "comma-separated `s3://` URIs or paths, or `none`"),
-    ("recompute", &["none", "block", "auto"], &["full", "true"], "`none`, `block`, `auto`"),
+    ("recompute", &["none", "block", "group", "auto"], &["full", "true"], "`none`, `block`, `group`, `auto`"),
     ("dtype", &["float32", "bfloat16"], &["float16", "bf16", "f32"], "`float32`, `bfloat16`"),
 ];
 
-/// A request with one key, and with an optimizer that reads it.
+/// A request with one key, last, and with an optimizer and a schedule that read it.
 fn with(name: &'static str, text: &'static str) -> StringMap {
     let optimizer = if name == "momentum" { "sgd" } else { "adamw" };
-    map(&[("optimizer", optimizer), (name, text)][usize::from(name == "optimizer")..])
+    let mut pairs = Vec::new();
+    if name != "optimizer" {
+        pairs.push(("optimizer", optimizer));
+    }
+    if name == "decayFraction" {
+        pairs.push(("schedule", "wsd"));
+    }
+    pairs.push((name, text));
+    map(&pairs)
 }
 
 #[test]
@@ -82,8 +101,9 @@ fn each_key_reaches_a_field_of_its_own() {
     // The optimizer also chooses which keys are read: `r34_keys_of_another_optimizer_are_errors`.
     for (name, good, _, _) in CASES.iter().filter(|case| case.0 != "optimizer") {
         let resolve = |text| Hyperparameters::resolve(&with(name, text), FineTuning).unwrap().effective();
-        let optimizer = with(name, "0").iter().take(1).collect();
-        let defaults = Hyperparameters::resolve(&optimizer, FineTuning).unwrap().effective();
+        let request = with(name, "0");
+        let others = request.iter().take(request.len() - 1).collect();
+        let defaults = Hyperparameters::resolve(&others, FineTuning).unwrap().effective();
         let changed = good.iter().map(|text| resolve(text)).find(|effective| *effective != defaults);
         let changed = changed.unwrap_or_else(|| panic!("no value of {name} shows"));
         for key in table() {
@@ -161,6 +181,15 @@ fn r34_keys_of_another_optimizer_are_errors() {
     assert_eq!(keys("adamw8bit"), keys("adamw"));
     assert_eq!(keys("lion"), [some("0.9"), some("0.99"), None, None], "the authors' decay");
     assert_eq!(keys("sgd"), [None, None, None, some("0.9")]);
+}
+
+#[test]
+fn r34_a_key_of_another_schedule_is_an_error() {
+    let expected = "hyperParameters.decayFraction has no effect with schedule `cosine`, only with `wsd`; leave it out";
+    assert_eq!(errors(&[("decayFraction", "0.5"), ("schedule", "cosine")]), [expected]);
+    let wsd = Hyperparameters::resolve(&map(&[("schedule", "wsd")]), FineTuning).unwrap();
+    assert_eq!(wsd.effective().get("decayFraction"), Some("0.2"));
+    assert_eq!(Hyperparameters::defaults(FineTuning).effective().get("decayFraction"), None);
 }
 
 #[test]

@@ -29,6 +29,16 @@ pub struct RequestError {
     pub problems: Vec<Problem>,
 }
 
+/// A hyperparameter that the file of a sweep gives as a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct List {
+    pub(crate) key: String,
+    pub(crate) values: Vec<String>,
+    /// Where the list begins.
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
 /// What a member of the request may hold.
 enum Shape {
     Text,
@@ -117,17 +127,28 @@ impl Request {
 }
 
 fn read(file: &str, text: &str, origin: Origin) -> Result<Request, RequestError> {
+    read_lists(file, text, origin, false).map(|(request, _)| request)
+}
+
+/// Reads a request; where `lists`, its hyperparameters may be lists, which are left out of it and given beside it.
+pub(crate) fn read_lists(
+    file: &str,
+    text: &str,
+    origin: Origin,
+    lists: bool,
+) -> Result<(Request, Vec<List>), RequestError> {
     let one = |line, column, message: String| RequestError {
         problems: vec![Problem { file: file.to_string(), line, column, message }],
     };
     let tree = parse(text).map_err(|error| one(error.line, error.column, error.message))?;
-    let mut reader = Reader { file, text, origin, problems: Vec::new() };
+    let mut reader = Reader { file, text, origin, problems: Vec::new(), lists: lists.then(Vec::new) };
     let value = reader.object(&tree, REQUEST, "");
     if !reader.problems.is_empty() {
         return Err(RequestError { problems: reader.problems });
     }
     // The walk above has checked what serde checks; its own error is kept for a member that the two see differently.
-    serde_json::from_value(value.unwrap_or_default()).map_err(|error| one(1, 1, error.to_string()))
+    let request = serde_json::from_value(value.unwrap_or_default()).map_err(|error| one(1, 1, error.to_string()))?;
+    Ok((request, reader.lists.unwrap_or_default()))
 }
 
 struct Reader<'a> {
@@ -135,6 +156,8 @@ struct Reader<'a> {
     text: &'a str,
     origin: Origin,
     problems: Vec<Problem>,
+    /// The lists so far, where hyperparameters may be lists.
+    lists: Option<Vec<List>>,
 }
 
 impl Reader<'_> {
@@ -236,21 +259,45 @@ impl Reader<'_> {
             return None;
         };
         let mut object = Map::new();
+        let mut seen: Vec<&str> = Vec::new();
         for (key, key_start, child) in entries {
-            let text = match &child.kind {
-                Kind::Text(text) => text.clone(),
-                // The text as written: `0.00001` stays `0.00001`.
-                Kind::Number | Kind::Flag => self.text[child.start..child.end].to_string(),
-                _ => {
-                    self.wrong_type(child, &join(path, key), "a string");
-                    continue;
-                }
-            };
-            if object.insert(key.clone(), Value::String(text)).is_some() {
+            if seen.contains(&key.as_str()) {
                 self.problem(*key_start, format!("{} is given twice; keep one", quote(&join(path, key))));
+            }
+            seen.push(key);
+            match &child.kind {
+                Kind::Array(items) if self.lists.is_some() => self.values(key, child.start, items, path),
+                _ => {
+                    if let Some(text) = self.string(child, &join(path, key)) {
+                        object.insert(key.clone(), Value::String(text));
+                    }
+                }
             }
         }
         Some(Value::Object(object))
+    }
+
+    /// A string, or a number or boolean as its text: `0.00001` stays `0.00001`.
+    fn string(&mut self, node: &Node, path: &str) -> Option<String> {
+        match &node.kind {
+            Kind::Text(text) => Some(text.clone()),
+            Kind::Number | Kind::Flag => Some(self.text[node.start..node.end].to_string()),
+            _ => {
+                self.wrong_type(node, path, "a string");
+                None
+            }
+        }
+    }
+
+    /// The values of a sweep's list.
+    fn values(&mut self, key: &str, start: usize, items: &[Node], path: &str) {
+        let each = items.iter().enumerate();
+        let values = each.filter_map(|(index, item)| self.string(item, &format!("{}[{index}]", join(path, key))));
+        let values = values.collect();
+        let (line, column) = crate::json_tree::position(self.text, start);
+        if let Some(lists) = &mut self.lists {
+            lists.push(List { key: key.to_string(), values, line, column });
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::StringMap;
 
 pub use constraints::{Constraint, Violation};
+pub(crate) use json::{List, read_lists};
 pub use json::{Problem, RequestError};
 pub use set::SetError;
 
