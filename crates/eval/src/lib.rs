@@ -25,6 +25,7 @@ pub mod score;
 pub mod statistics;
 pub mod suite;
 pub mod verdict;
+pub mod wilcoxon;
 
 pub use cache::{Cached, ScoreCache, ScoreKey};
 pub use comparison::{CompareOptions, Comparison, Scored, SuiteComparison, compare};

@@ -77,3 +77,12 @@ show("holm", *holm(np.array([0.01, 0.04, 0.03, 0.005])))
 show("holm ties and cap", *holm(np.array([0.6, 0.6, 0.02])))
 show("one-sided above margin", stats.t.sf((0.05 - 0.02) / 0.01, 11), stats.t.sf((-0.01 - 0.02) / 0.01, 11))
 show("power quantiles", stats.norm.ppf(0.975), stats.norm.ppf(0.8))
+
+# crates/eval/src/wilcoxon.rs: one-sided, zeros dropped, no continuity correction
+DISTINCT = np.array([0.31, -0.12, 0.47, 0.05, 0.22, -0.08, 0.61, 0.19])
+TIED = np.array([1.0, 2.0, -1.0, 3.0, 2.0, 0.0, -2.0, 4.0, 1.0, 5.0])
+LONG = np.array([np.sin(0.7 * i) + 0.3 for i in range(1, 61)])
+for name, values, method in [("distinct", DISTINCT, "exact"), ("tied", TIED, "approx"), ("long", LONG, "approx"),
+                             ("25 exact", LONG[:25], "exact"), ("26 approximated", LONG[:26], "approx")]:
+    test = lambda v: stats.wilcoxon(v, zero_method="wilcox", correction=False, alternative="greater", method=method)
+    show(f"wilcoxon {name}, and negated", test(values).pvalue, test(-values).pvalue)
