@@ -6,6 +6,7 @@ use crate::spec::Spec;
 use crate::weights::Weights;
 use candle_core::Tensor;
 use outcrop_kernels::attention::{self, Heads};
+use outcrop_kernels::gated_mlp::Activation;
 use outcrop_kernels::{Gradients, gated_mlp, linear, residual, rms_norm, rope};
 
 /// A weight and its name, under which its gradient is kept.
@@ -101,7 +102,7 @@ impl Block {
         let (middle_normed, middle_rstd) = rms_norm::forward(&middle, &self.mlp_norm.tensor, eps)?;
         let gate = linear::forward(&middle_normed, &self.gate.tensor)?; // (T, F)
         let up = linear::forward(&middle_normed, &self.up.tensor)?; // (T, F)
-        let y = linear::forward(&gated_mlp::forward(&gate, &up)?, &self.down.tensor)?; // (T, C)
+        let y = linear::forward(&gated_mlp::forward(&gate, &up, Activation::Silu)?, &self.down.tensor)?; // (T, C)
         let y = residual::add(&middle, &y)?;
         let x = x.clone();
         Ok((y, Saved { x, x_rstd, x_normed, q, k, v, o, lse, middle, middle_rstd, middle_normed, gate, up }))
@@ -125,7 +126,10 @@ impl Block {
         let middle = residual::add(x, &linear::forward(&o, &self.output.tensor)?)?;
         let (normed, _) = rms_norm::forward(&middle, &self.mlp_norm.tensor, eps)?;
         let (gate, up) = (linear::forward(&normed, &self.gate.tensor)?, linear::forward(&normed, &self.up.tensor)?);
-        Ok(residual::add(&middle, &linear::forward(&gated_mlp::forward(&gate, &up)?, &self.down.tensor)?)?)
+        Ok(residual::add(
+            &middle,
+            &linear::forward(&gated_mlp::forward(&gate, &up, Activation::Silu)?, &self.down.tensor)?,
+        )?)
     }
 
     /// Adds the weights' gradients and returns dx. Shapes: dy (T, C) -> (T, C).
@@ -142,11 +146,11 @@ impl Block {
 
     fn mlp_backward(&self, dy: &Tensor, saved: &Saved, context: &Context, grads: &mut Gradients) -> Result<Tensor> {
         if grads.get(&self.down.name).is_some() {
-            let product = gated_mlp::forward(&saved.gate, &saved.up)?;
+            let product = gated_mlp::forward(&saved.gate, &saved.up, Activation::Silu)?;
             weight_gradient(dy, &product, &self.down, grads)?;
         }
         let dproduct = linear::backward_input(dy, &self.down.tensor)?; // (T, F)
-        let (dgate, dup) = gated_mlp::backward(&dproduct, &saved.gate, &saved.up)?;
+        let (dgate, dup) = gated_mlp::backward(&dproduct, &saved.gate, &saved.up, Activation::Silu)?;
         weight_gradient(&dgate, &saved.middle_normed, &self.gate, grads)?;
         weight_gradient(&dup, &saved.middle_normed, &self.up, grads)?;
         let dnormed = residual::add(

@@ -11,6 +11,9 @@ use candle_core::{Device, Tensor};
 use outcrop_kernels::attention::Heads;
 use outcrop_kernels::{Gradients, embedding, head_loss, linear, rms_norm, rope, rows};
 
+/// No family so far bounds its logits.
+const HEAD_OPTIONS: head_loss::Options = head_loss::Options { softcap: None, z_loss: 0.0 };
+
 /// What the forward pass of a training step keeps of each block that trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recompute {
@@ -18,6 +21,25 @@ pub enum Recompute {
     Nothing,
     /// The block's input alone; its forward pass runs again. Same bits on the CPU.
     Block,
+    /// The input of every k-th block alone, k about the root of the blocks that train: the others' inputs, then each
+    /// block, run again. Least memory, about two forward passes more. Same bits on the CPU.
+    Group,
+}
+
+impl Recompute {
+    /// Blocks of a group, where `trained` blocks run backwards: k inputs of groups and k of the group that runs are
+    /// fewest where k is the root.
+    fn group(self, trained: usize) -> usize {
+        match self {
+            Self::Nothing | Self::Block => 1,
+            Self::Group => group_size(trained),
+        }
+    }
+}
+
+/// Blocks of a group of [`Recompute::Group`], for memory plans.
+pub fn group_size(trained_blocks: usize) -> usize {
+    ((trained_blocks as f64).sqrt().ceil() as usize).max(1)
 }
 
 /// A decoder with its weights on one device. Cloning shares the weights.
@@ -70,6 +92,16 @@ impl Decoder {
         weights.into_iter().map(|weight| (weight.name.as_str(), &weight.tensor)).collect()
     }
 
+    /// Those of block `first` and above, with final norm and head; beyond the blocks, the head alone.
+    pub fn weights_from(&self, first: usize) -> Vec<(&str, &Tensor)> {
+        let mut weights: Vec<&Weight> = self.blocks.iter().skip(first).flat_map(|block| block.weights()).collect();
+        if first <= self.blocks.len() {
+            weights.push(&self.final_norm);
+        }
+        weights.push(&self.head);
+        weights.into_iter().map(|weight| (weight.name.as_str(), &weight.tensor)).collect()
+    }
+
     /// Gives the head weights of its own, a copy of the embedding, so that it can be trained alone (R28).
     pub fn untie_head(&mut self) -> Result<()> {
         if self.spec.tie_word_embeddings {
@@ -100,8 +132,12 @@ impl Decoder {
     /// Errors: a target that is the last token of its document.
     pub fn nll(&self, row: &Row, targets: &[u32]) -> Result<Vec<f32>> {
         row.check_targets(targets)?;
-        let h = self.trunk(row, targets)?;
-        Ok(head_loss::nll(&h, &self.head.tensor, &row.next_tokens(targets))?)
+        self.head_nll(&self.trunk(row, targets)?, &row.next_tokens(targets))
+    }
+
+    /// Negative log-likelihood, in nats, of each token behind what the trunk gave. Shapes: hidden (N, C), next N -> N.
+    pub fn head_nll(&self, hidden: &Tensor, next: &[u32]) -> Result<Vec<f32>> {
+        Ok(head_loss::nll(hidden, &self.head.tensor, next, self.head_options())?)
     }
 
     /// NLL of each target, and the gradients of `scale * sum(nll)` added to every weight that `gradients` holds.
@@ -117,18 +153,63 @@ impl Decoder {
         recompute: Recompute,
         gradients: &mut Gradients,
     ) -> Result<Vec<f32>> {
+        let boundary = self.boundary(gradients);
+        self.loss_backward_above(self.below(row, boundary)?, boundary, row, targets, scale, recompute, gradients)
+    }
+
+    /// Input of block `boundary` at every position, without a graph; behind the last block where there is no such
+    /// block. Shapes: (T, C).
+    pub fn below(&self, row: &Row, boundary: usize) -> Result<Tensor> {
+        let mut x = embedding::forward(&row.tokens, &self.embedding.tensor)?;
+        for block in self.blocks.iter().take(boundary) {
+            x = block.forward(&x, &self.context(row))?.0;
+        }
+        Ok(x)
+    }
+
+    /// [`Decoder::nll`] from what [`Decoder::below`] gave: the same bits.
+    pub fn nll_above(&self, mut x: Tensor, boundary: usize, row: &Row, targets: &[u32]) -> Result<Vec<f32>> {
+        row.check_targets(targets)?;
+        for block in self.blocks.iter().skip(boundary) {
+            x = block.forward(&x, &self.context(row))?.0;
+        }
+        let x = rows::gather(&x, targets)?;
+        let h = rms_norm::forward(&x, &self.final_norm.tensor, self.spec.norm_eps)?.0;
+        self.head_nll(&h, &row.next_tokens(targets))
+    }
+
+    /// What the loss of this decoder's head adds to the plain cross-entropy.
+    pub fn head_options(&self) -> head_loss::Options {
+        HEAD_OPTIONS
+    }
+
+    /// The head's weights.
+    pub fn head_weight(&self) -> &Tensor {
+        &self.head.tensor
+    }
+
+    /// [`Decoder::loss_backward`] from what [`Decoder::below`] gave: the same bits. Nothing below may train.
+    #[allow(clippy::too_many_arguments)]
+    pub fn loss_backward_above(
+        &self,
+        mut x: Tensor,
+        boundary: usize,
+        row: &Row,
+        targets: &[u32],
+        scale: f32,
+        recompute: Recompute,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<f32>> {
         row.check_targets(targets)?;
         let context = self.context(row);
-        let boundary = self.boundary(gradients);
-        let mut x = embedding::forward(&row.tokens, &self.embedding.tensor)?;
+        let group = recompute.group(self.blocks.len() - boundary);
         let mut kept = Vec::new();
-        for (index, block) in self.blocks.iter().enumerate() {
+        for (index, block) in self.blocks.iter().enumerate().skip(boundary) {
             let (y, saved) = block.forward(&x, &context)?;
-            if index >= boundary {
-                kept.push(match recompute {
-                    Recompute::Nothing => Kept::Values(saved),
-                    Recompute::Block => Kept::Input(x),
-                });
+            match recompute {
+                Recompute::Nothing => kept.push(Kept::Values(saved)),
+                _ if (index - boundary).is_multiple_of(group) => kept.push(Kept::Input(x)),
+                _ => {}
             }
             x = y;
         }
@@ -139,18 +220,30 @@ impl Decoder {
             || (!self.spec.tie_word_embeddings && gradients.get(&self.embedding.name).is_some());
         let next = row.next_tokens(targets);
         let gradient = gradients.get_mut(&self.head.name);
-        let loss = head_loss::forward_backward(&normed, &self.head.tensor, &next, scale, below, gradient)?;
+        let loss =
+            head_loss::forward_backward(&normed, &self.head.tensor, &next, scale, HEAD_OPTIONS, below, gradient)?;
         let Some(dnormed) = loss.dh else { return Ok(loss.nll) };
 
         let gradient = gradients.get_mut(&self.final_norm.name);
         let norm = &self.final_norm.tensor;
         let dx = rms_norm::backward(&dnormed, &x, norm, &rstd, self.spec.norm_eps, gradient)?;
         let mut dx = rows::scatter(&dx, targets, row.len())?; // (T, C)
-        for block in self.blocks[boundary..].iter().rev() {
-            let saved = match kept.pop() {
-                Some(Kept::Values(saved)) => saved,
-                Some(Kept::Input(x)) => block.forward(&x, &context)?.1,
-                None => return Err(ModelError::Unsupported("decoder: a block has no saved values".into())),
+        let mut inputs = Vec::new(); // of the blocks of the group that runs
+        for (index, block) in self.blocks.iter().enumerate().skip(boundary).rev() {
+            let saved = match inputs.pop() {
+                Some(x) => block.forward(&x, &context)?.1,
+                None => match kept.pop() {
+                    Some(Kept::Values(saved)) => saved,
+                    Some(Kept::Input(mut x)) => {
+                        let first = index - (index - boundary) % group;
+                        for below in &self.blocks[first..index] {
+                            let y = below.forward(&x, &context)?.0;
+                            inputs.push(std::mem::replace(&mut x, y));
+                        }
+                        block.forward(&x, &context)?.1
+                    }
+                    None => return Err(ModelError::Unsupported("decoder: a block has no saved values".into())),
+                },
             };
             dx = block.backward(&dx, saved, &context, gradients)?;
         }
@@ -175,6 +268,8 @@ impl Decoder {
             key_value: spec.num_key_value_heads,
             dim: spec.head_dim,
             scale: (spec.head_dim as f64).sqrt().recip() as f32,
+            window: None,
+            softcap: None,
         };
         Context { row, tables: &self.tables, heads, eps: spec.norm_eps }
     }

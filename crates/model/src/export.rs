@@ -158,5 +158,5 @@ fn prompt_nll(logits: &Tensor, prompt: &[u32]) -> Result<f32> {
         return Ok(0.0);
     }
     let rows = logits.narrow(0, 0, next.len())?;
-    Ok(outcrop_kernels::head_loss::reference::nll(&rows, next)?.sum_all()?.to_scalar()?)
+    Ok(outcrop_kernels::head_loss::reference::nll(&rows, next, Default::default())?.sum_all()?.to_scalar()?)
 }

@@ -22,8 +22,9 @@ mod spec;
 mod weights;
 
 pub use base::Base;
-pub use decoder::{Decoder, Recompute};
+pub use decoder::{Decoder, Recompute, group_size};
 pub use error::ModelError;
+pub use files::mapped_rows::MappedRows;
 pub use row::Row;
 pub use spec::{Names, Rope, RopeScaling, Spec};
 pub use weights::Weights;

@@ -86,6 +86,9 @@ fn recomputing_blocks_changes_no_bit_of_loss_and_gradients() {
     for decoder in decoders() {
         let rows = [row(&[20, 1, 43], decoder.spec().vocab_size as u32, 7)];
         let (loss, kept) = gradients(&decoder, &rows, Recompute::Nothing, all);
+        let (grouped_loss, grouped) = gradients(&decoder, &rows, Recompute::Group, all);
+        assert_eq!(loss, grouped_loss);
+        same_bits(&kept, &grouped, "recomputed in groups");
         let (again, recomputed) = gradients(&decoder, &rows, Recompute::Block, all);
         assert_eq!(loss, again);
         assert_eq!(kept.len(), decoder.weights().len());
@@ -147,7 +150,7 @@ fn weights_that_train_alone_get_the_gradients_of_the_full_run_bit_for_bit() {
             ),
         ];
         for (what, trains, count) in parts {
-            for recompute in [Recompute::Nothing, Recompute::Block] {
+            for recompute in [Recompute::Nothing, Recompute::Block, Recompute::Group] {
                 let (part_loss, part) = gradients(&decoder, &rows, recompute, trains);
                 assert_eq!(part_loss, loss, "{what}");
                 assert_eq!(part.len(), count, "{what}");

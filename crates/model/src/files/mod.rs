@@ -2,4 +2,5 @@
 
 pub(crate) mod gguf;
 pub(crate) mod gguf_tokenizer;
+pub(crate) mod mapped_rows;
 pub(crate) mod safetensors;

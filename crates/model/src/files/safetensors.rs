@@ -90,7 +90,7 @@ pub(crate) fn metadata(path: &Path) -> Result<HashMap<String, String>> {
     Ok(metadata.metadata().clone().unwrap_or_default())
 }
 
-fn source_dtype(dtype: safetensors::Dtype) -> Option<DType> {
+pub(super) fn source_dtype(dtype: safetensors::Dtype) -> Option<DType> {
     match dtype {
         safetensors::Dtype::F32 => Some(DType::F32),
         safetensors::Dtype::BF16 => Some(DType::BF16),
@@ -102,10 +102,11 @@ fn source_dtype(dtype: safetensors::Dtype) -> Option<DType> {
 
 /// Maps a file for reading.
 #[allow(unsafe_code)]
-fn map(path: &Path) -> Result<Mmap> {
+pub(super) fn map(path: &Path) -> Result<Mmap> {
     let file = fs_err::File::open(path)?;
-    // SAFETY: the mapping is read-only and dropped before the caller returns; a file that another process truncates
-    // meanwhile would fault, which a copy made beforehand would only move elsewhere.
+    // SAFETY: the mapping is read-only, and its owner hands out copies alone. Files are written under a temporary name
+    // and renamed when whole, never shortened; one that another process truncates would end this one with a fault,
+    // which is no use of wrong memory.
     unsafe { Mmap::map(file.file()) }.map_err(|e| ModelError::invalid(path, format!("can't be mapped: {e}")))
 }
 
