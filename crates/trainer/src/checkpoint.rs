@@ -5,7 +5,7 @@
 
 use crate::optimizer::Optimizer;
 use crate::{Result, TrainError};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use outcrop_job::{atomic, content_hash};
 use outcrop_model::delta;
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,22 @@ impl Checkpoints {
         Ok((None, damaged))
     }
 
+    /// The checkpoint of one step, where there is one and it is whole. Errors: the disk.
+    pub(crate) fn of_step(&self, step: u64) -> Result<Option<Found>> {
+        let found = self.list()?.into_iter().find(|(at, _)| *at == step);
+        Ok(found.and_then(|(_, path)| verify(&path).ok().map(|state| (path, state))))
+    }
+
+    /// Deletes all but that of one step.
+    pub(crate) fn keep_only(&self, step: Option<u64>) -> Result<()> {
+        for (at, path) in self.list()? {
+            if Some(at) != step {
+                fs_err::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Step and folder of each, oldest first.
     fn list(&self) -> Result<Vec<(u64, PathBuf)>> {
         if !self.folder.is_dir() {
@@ -158,27 +174,42 @@ impl Checkpoints {
 /// Puts a checkpoint's weights and moments in place of those in memory, and the optimizer's step.
 /// Errors: a tensor that is missing, misshapen, or of another type.
 pub fn restore(path: &Path, state: &State, weights: &[(String, Tensor)], optimizer: &mut Optimizer) -> Result<()> {
-    let wrong = |name: &str| TrainError::Checkpoint {
-        path: path.into(),
-        message: format!("`{name}` is missing, misshapen, or of another type"),
-    };
-    let read = |file: &str, device| {
-        Ok::<BTreeMap<String, Tensor>, TrainError>(delta::read_exact(&path.join(file), device)?.into_iter().collect())
-    };
     let Some((_, first)) = weights.first() else { return Ok(()) };
-    let (saved, moments) = (read(WEIGHTS, first.device())?, read(MOMENTS, first.device())?);
-    let find = |map: &BTreeMap<String, Tensor>, name: &str, like: &Tensor, dtype: DType| {
-        let fits = |found: &&Tensor| found.shape() == like.shape() && found.dtype() == dtype;
-        map.get(name).filter(fits).cloned().ok_or_else(|| wrong(name))
-    };
-    for (name, weight) in weights {
-        optimizer.set_values(name, weight, &find(&saved, name, weight, DType::F32)?)?;
+    Tensors::read(path, first.device())?.put(path, state.step, weights, optimizer)
+}
+
+/// The tensors of a checkpoint, by name: f32 values of the weights that train, and the optimizer's state.
+pub(crate) struct Tensors {
+    pub(crate) values: BTreeMap<String, Tensor>,
+    pub(crate) moments: BTreeMap<String, Tensor>,
+}
+
+impl Tensors {
+    /// Reads those of the checkpoint in `path`.
+    pub(crate) fn read(path: &Path, device: &Device) -> Result<Self> {
+        let read = |file: &str| Ok::<_, TrainError>(delta::read_exact(&path.join(file), device)?.into_iter().collect());
+        Ok(Self { values: read(WEIGHTS)?, moments: read(MOMENTS)? })
     }
-    for (name, current) in optimizer.state() {
-        *current = find(&moments, &name, current, current.dtype())?;
+
+    /// Puts them in place; `path` is where they are from, for messages.
+    pub(crate) fn put(self, path: &Path, step: u64, weights: &[(String, Tensor)], to: &mut Optimizer) -> Result<()> {
+        let wrong = |name: &str| TrainError::Checkpoint {
+            path: path.into(),
+            message: format!("`{name}` is missing, misshapen, or of another type"),
+        };
+        let find = |map: &BTreeMap<String, Tensor>, name: &str, like: &Tensor, dtype: DType| {
+            let fits = |found: &&Tensor| found.shape() == like.shape() && found.dtype() == dtype;
+            map.get(name).filter(fits).cloned().ok_or_else(|| wrong(name))
+        };
+        for (name, weight) in weights {
+            to.set_values(name, weight, &find(&self.values, name, weight, DType::F32)?)?;
+        }
+        for (name, current) in to.state() {
+            *current = find(&self.moments, &name, current, current.dtype())?;
+        }
+        to.step = step;
+        Ok(())
     }
-    optimizer.step = state.step;
-    Ok(())
 }
 
 fn verify(path: &Path) -> Result<State> {
@@ -202,7 +233,6 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::{OptimizerSettings, Rule};
-    use candle_core::Device;
     use outcrop_kernels::Gradients;
 
     fn weights(value: f32) -> Vec<(String, Tensor)> {

@@ -6,10 +6,9 @@ use crate::sets::DataSets;
 use crate::{Result, TrainError};
 use outcrop_data::{SourceKind, TextTokenizer};
 use outcrop_eval::{
-    CompareOptions, Comparison, DecoderScorer, ScoreCache, ScoreKey, Scored, Scores, Suite, SuiteKind, compare,
+    CompareOptions, Comparison, ScoreCache, ScoreKey, Scored, Scorer, Scores, Suite, SuiteKind, compare,
 };
 use outcrop_job::{Hyperparameters, Locations};
-use outcrop_model::Decoder;
 use std::path::Path;
 
 /// Most tokens of a row of running text in a suite.
@@ -74,10 +73,12 @@ fn write_held_out(data: &DataSets, file: &Path) -> Result<()> {
     Ok(fs_err::write(file, text)?)
 }
 
-/// The scores of one model on every suite, task first.
+/// The scores of one model, whose context has that many tokens, on every suite, task first.
+#[expect(clippy::too_many_arguments, reason = "a model, what it is known by, what it is scored on, and who watches")]
 pub(crate) fn score(
     suites: &Suites,
-    decoder: &Decoder,
+    scorer: &mut dyn Scorer,
+    context: usize,
     model_hash: &str,
     tokenizer: &TextTokenizer,
     cache: &ScoreCache,
@@ -88,7 +89,6 @@ pub(crate) fn score(
     let total: usize = suites.task.iter().chain(&suites.general).map(Suite::len).sum();
     let mut before = 0;
     for suite in suites.task.iter().chain(&suites.general) {
-        let context = decoder.spec().max_position_embeddings;
         let context = if suite.kind() == SuiteKind::Text { context.min(TEXT_ROW) } else { context };
         let key = ScoreKey {
             model_hash: model_hash.into(),
@@ -98,7 +98,7 @@ pub(crate) fn score(
         };
         let mut progress = |done: usize, _| observer.stage(stage, (before + done) as u64, total as u64);
         let (found, note) = cache.get_or_score(&key, || {
-            outcrop_eval::score(suite, tokenizer, context, &mut DecoderScorer(decoder), BATCH_TOKENS, &mut progress)
+            outcrop_eval::score(suite, tokenizer, context, scorer, BATCH_TOKENS, &mut progress)
         })?;
         before += suite.len();
         observer.stage(stage, before as u64, total as u64);

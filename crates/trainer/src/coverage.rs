@@ -8,9 +8,13 @@ use outcrop_kernels::{Gradients, global_norm};
 /// Values of a tensor that are watched.
 const SAMPLE: usize = 4096;
 
-/// Errors: a trainable tensor without a gradient, or with a gradient of zeros, by name.
-pub(crate) fn check(gradients: &Gradients) -> Result<()> {
+/// Errors: a trainable tensor without a gradient, or with a gradient of zeros, by name. `in_factors` is one whose
+/// gradient isn't written down, and its norm.
+pub(crate) fn check(gradients: &Gradients, in_factors: Option<(&String, f64)>) -> Result<()> {
     for (name, gradient) in gradients.iter() {
+        if in_factors.is_some_and(|(known, norm)| known == name && norm > 0.0) {
+            continue;
+        }
         if !gradient.is_filled() || global_norm::sum_of_squares(gradient.tensor())? == 0.0 {
             return Err(TrainError::Plan(format!(
                 "`{name}` is to be trained but its gradient in the first step is zero; nothing was updated"
@@ -56,10 +60,10 @@ mod tests {
         let weight = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
         let mut gradients = Gradients::for_weights([("a", &weight), ("b", &weight)]).unwrap();
         gradients.get_mut("a").unwrap().add(&weight.ones_like().unwrap()).unwrap();
-        assert!(check(&gradients).unwrap_err().to_string().starts_with("`b` is to be trained"));
+        assert!(check(&gradients, None).unwrap_err().to_string().starts_with("`b` is to be trained"));
         gradients.get_mut("b").unwrap().add(&weight).unwrap();
         assert!(
-            check(&gradients).unwrap_err().to_string().starts_with("`b` is to be trained"),
+            check(&gradients, None).unwrap_err().to_string().starts_with("`b` is to be trained"),
             "zeros are no gradient"
         );
     }

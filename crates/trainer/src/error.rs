@@ -46,6 +46,30 @@ pub enum TrainError {
         /// The first tensor, by name, whose gradient isn't finite.
         culprit: Option<String>,
     },
+    /// [`TrainError::NotFinite`] with the step and its records.
+    #[error("{0}")]
+    Diverged(String),
+    /// The plan and the files of a sweep.
+    #[error(transparent)]
+    Sweep(#[from] outcrop_job::sweep::SweepError),
+    /// A trial that is behind another of its sweep: its epochs end early.
+    #[error("{reason}")]
+    Behind {
+        /// Steps done.
+        step: u64,
+        /// By how much.
+        reason: String,
+    },
+    /// The sweep was stopped by its user; finished trials stay.
+    #[error("stopped with {done} of {trials} trials done; `outcrop sweep --resume {sweep}` goes on")]
+    SweepInterrupted {
+        /// Trials that ended.
+        done: usize,
+        /// All trials.
+        trials: usize,
+        /// The sweep's id.
+        sweep: String,
+    },
     /// A setting that doesn't fit the base, the data or the machine.
     #[error("{0}")]
     Plan(String),

@@ -1,17 +1,20 @@
 //! A job, opened: request resolved against data, model and device; everything checked before anything is trained.
 
 use crate::comparison::{self, Suites};
+use crate::features::{Boundary, Features};
 use crate::memory::{self, Load};
 use crate::observer::{Observer, Stage};
 use crate::sets::{DataSets, Preparation};
+use crate::trunk_cache::TrunkCache;
 use crate::{OptimizerSettings, Result, TrainError, base};
 use candle_core::{DType, Tensor};
 use outcrop_data::{TextTokenizer, micro_batches};
-use outcrop_eval::{ScoreCache, Scores};
+use outcrop_eval::{DecoderScorer, ScoreCache, Scorer, Scores};
 use outcrop_job::hyperparameters::{Dtype, Recompute as RecomputeKey, Trainable};
-use outcrop_job::plan::{BasePlan, DataPlan, StepPlan, TrainablePlan};
+use outcrop_job::plan::{BasePlan, DataPlan, FeaturePlan, StepPlan, TrainablePlan};
 use outcrop_job::{CustomizationType, Home, Hyperparameters, JobFolder, Locations, ModelStore, Plan, Request};
 use outcrop_model::{Base, Decoder, Recompute, Weights};
+use std::path::PathBuf;
 
 /// Most tokens of a forward and backward pass where the request doesn't say and memory allows: matmuls run at full
 /// speed from some hundred rows on, and activations grow with every one.
@@ -37,6 +40,8 @@ pub struct Inputs<'a> {
     pub model_name: &'a str,
     /// `cpu`, `cuda:0` or `metal`.
     pub device: &'a str,
+    /// Whether features of a frozen trunk are kept on disk.
+    pub feature_cache: bool,
     /// The plan of the run to go on with: what it chose by memory stays.
     pub resumed: Option<&'a Plan>,
 }
@@ -57,6 +62,12 @@ pub struct Job {
     /// The f32 values that 16-bit weights were rounded from, until the optimizer takes them.
     pub(crate) masters: Vec<(String, Tensor)>,
     pub(crate) warnings: Vec<String>,
+    /// Parameters of an untied head's copy.
+    extra_parameters: u64,
+    /// What the frozen trunk gives for batches that are scored again and again, where a sweep keeps it.
+    pub(crate) trunk: Option<TrunkCache>,
+    /// Where features are kept; None where they are computed in every step.
+    pub(crate) feature_cache: Option<PathBuf>,
 }
 
 impl Job {
@@ -70,6 +81,7 @@ impl Job {
         }
         observer.stage(Stage::ReadingBase, 0, 0);
         let base = Base::open(&base::locate(&inputs.request.base_model_identifier, inputs.locations, &models)?)?;
+        check_boundary(base.spec(), inputs.hyperparameters.trainable)?;
         let base_hash = base.hash()?;
         let tokenizer = base::text_tokenizer(&base)?;
         let is_text = inputs.request.customization_type == CustomizationType::ContinuedPreTraining;
@@ -93,8 +105,9 @@ impl Job {
             decoder = converted(&decoder, DType::BF16)?;
             masters = std::mem::replace(&mut weights, trained(&decoder, inputs.hyperparameters.trainable));
         }
-        let (plan, warnings) = plan(&inputs, &base, base_hash, &data, &weights, extra_parameters, max_length)?;
-        let recompute = if plan.recompute { Recompute::Block } else { Recompute::Nothing };
+        let (mut plan, mut warnings) = plan(&inputs, &base, base_hash, &data, &weights, extra_parameters, max_length)?;
+        let feature_cache = plan_features(&inputs, &mut plan, &decoder, &data, &mut warnings)?;
+        let recompute = recompute(plan.recompute);
         let mut job = Self {
             plan,
             tokenizer,
@@ -109,10 +122,64 @@ impl Job {
             weights,
             masters,
             warnings,
+            extra_parameters,
+            trunk: None,
+            feature_cache,
         };
         let hash = job.plan.base.hash.clone();
         job.base_scores = job.score(&hash, Stage::ScoringBase, observer)?;
         Ok(job)
+    }
+
+    /// Makes this the job of another trial on the same base, data and boundary: another folder and other settings, and
+    /// the weights as they were before any training. `untrained` are their f32 values, by name.
+    pub(crate) fn renew(
+        &mut self,
+        inputs: &Inputs,
+        untrained: &[(String, Tensor)],
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        if !self.models.list()?.iter().any(|record| record.job_id == inputs.job_id) {
+            self.models.check_name(inputs.model_name)?;
+        }
+        let settings = &inputs.hyperparameters;
+        self.data.steps = self.data.steps.reordered(settings.batch_size as usize, settings.seed, settings.shuffle)?;
+        self.suites = comparison::load(settings, inputs.locations, &self.data, inputs.folder.root())?;
+        self.put(untrained)?;
+        if settings.dtype != Dtype::Float32 {
+            self.masters = copies(untrained)?; // the optimizer updates them in place
+        }
+        let (base, former) = (Base::open(&self.plan.base.path)?, &self.plan);
+        let (hash, length) = (former.base.hash.clone(), former.max_sequence_length as usize);
+        let (mut plan, mut warnings) =
+            plan(inputs, &base, hash, &self.data, &self.weights, self.extra_parameters, length)?;
+        self.feature_cache = plan_features(inputs, &mut plan, &self.decoder, &self.data, &mut warnings)?;
+        self.recompute = recompute(plan.recompute);
+        (self.plan, self.warnings, self.folder) = (plan, warnings, inputs.folder.clone());
+        let hash = self.plan.base.hash.clone();
+        self.base_scores = self.score(&hash, Stage::ScoringBase, observer)?;
+        Ok(())
+    }
+
+    /// Whether epochs and trials read the frozen trunk's output from a store instead of computing it.
+    pub(crate) fn has_features(&self) -> bool {
+        self.feature_cache.is_some()
+    }
+
+    /// Puts f32 values into the weights that train, in their order.
+    pub(crate) fn put(&self, values: &[(String, Tensor)]) -> Result<()> {
+        for ((name, weight), (given, value)) in self.weights.iter().zip(values) {
+            if name != given {
+                return Err(TrainError::Plan(format!("`{given}` is given for `{name}`")));
+            }
+            weight.slice_set(&value.to_dtype(weight.dtype())?.contiguous()?, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Copies of the f32 values of the weights that train, for [`Job::renew`]. Call before any training.
+    pub(crate) fn untrained(&self) -> Result<Vec<(String, Tensor)>> {
+        copies(if self.masters.is_empty() { &self.weights } else { &self.masters })
     }
 
     /// What will run.
@@ -127,8 +194,16 @@ impl Job {
             Dtype::Float32 => model_hash.to_string(),
             dtype => format!("{model_hash}+{dtype}"), // other bits, other scores
         };
+        let context = decoder.spec().max_position_embeddings;
+        let mut plain = DecoderScorer(decoder);
+        let mut cached = self.trunk.as_mut().map(|cache| cache.scorer(decoder));
+        let scorer: &mut dyn Scorer = match &mut cached {
+            Some(cached) => cached,
+            None => &mut plain,
+        };
+        let (tokenizer, cache) = (&self.tokenizer, &self.scores);
         let (scores, notes) =
-            comparison::score(suites, decoder, &model_hash, &self.tokenizer, &self.scores, stage, observer)?;
+            comparison::score(suites, scorer, context, &model_hash, tokenizer, cache, stage, observer)?;
         self.warnings.extend(notes);
         Ok(scores)
     }
@@ -158,7 +233,14 @@ impl Job {
         let more = places.len().saturating_sub(5);
         places.truncate(5);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        TrainError::Plan(format!("step {}: {error}: {}{more}", step + 1, places.join(", ")))
+        TrainError::Diverged(format!("step {}: {error}: {}{more}", step + 1, places.join(", ")))
+    }
+
+    /// The documents of optimizer step `step` (from 0), in the order of its micro-batches.
+    pub(crate) fn documents(&self, step: u64) -> Vec<usize> {
+        let per_epoch = self.plan.steps.per_epoch;
+        let units = self.data.steps.step(step / per_epoch, (step % per_epoch) as usize);
+        units.into_iter().flat_map(|unit| self.data.training.shard.unit(unit)).collect()
     }
 
     /// The micro-batches of optimizer step `step` (from 0), and its epoch.
@@ -171,9 +253,46 @@ impl Job {
     }
 }
 
-/// Unties a tied head that trains alone; returns the parameters of the copy (R28).
+/// Puts the size of the features into the plan, and returns where they are kept, if they are.
+fn plan_features(
+    inputs: &Inputs,
+    plan: &mut Plan,
+    decoder: &Decoder,
+    data: &DataSets,
+    warnings: &mut Vec<String>,
+) -> Result<Option<PathBuf>> {
+    let Some(boundary) = Boundary::new(decoder, inputs.hyperparameters.trainable) else { return Ok(None) };
+    let held_out = data.validation.iter().filter(|_| !data.split_from_training);
+    let shards = std::iter::once(&data.training).chain(held_out.map(|set| &set.prepared));
+    let bytes = shards.map(|prepared| Features::bytes(boundary, &prepared.shard, decoder)).sum();
+    let cache = inputs.home.cache_dir().join("features");
+    fs_err::create_dir_all(&cache)?;
+    let free = memory::disk_available(&cache).unwrap_or(u64::MAX);
+    let fits = free.saturating_sub(plan.disk_bytes) >= bytes;
+    if inputs.feature_cache && !fits {
+        warnings.push(format!(
+            "the features take {} MB, the disk has {} MB free beside the checkpoints; the trunk runs in every epoch instead",
+            bytes / 1_000_000,
+            free.saturating_sub(plan.disk_bytes) / 1_000_000
+        ));
+    }
+    let stored = inputs.feature_cache && fits;
+    plan.features = Some(FeaturePlan { bytes, stored });
+    Ok(stored.then_some(cache))
+}
+
+/// What a plan's choice means for the decoder.
+fn recompute(chosen: RecomputeKey) -> Recompute {
+    match chosen {
+        RecomputeKey::None | RecomputeKey::Auto => Recompute::Nothing,
+        RecomputeKey::Block => Recompute::Block,
+        RecomputeKey::Group => Recompute::Group,
+    }
+}
+
+/// Unties a tied head that trains above a frozen embedding; returns the parameters of the copy (R28).
 fn untie(decoder: &mut Decoder, trainable: Trainable) -> Result<u64> {
-    if trainable == Trainable::Head && decoder.spec().tie_word_embeddings {
+    if trainable.is_frozen_below() && decoder.spec().tie_word_embeddings {
         decoder.untie_head()?;
         let spec = decoder.spec();
         return Ok((spec.vocab_size * spec.hidden_size) as u64);
@@ -183,9 +302,39 @@ fn untie(decoder: &mut Decoder, trainable: Trainable) -> Result<u64> {
 
 /// The weights that train, by name.
 fn trained(decoder: &Decoder, trainable: Trainable) -> Vec<(String, Tensor)> {
-    let head = decoder.spec().head_name();
-    let weights = decoder.weights().into_iter().filter(|(name, _)| trainable == Trainable::All || *name == head);
+    let weights = match trainable {
+        Trainable::All => decoder.weights(),
+        Trainable::Head => decoder.weights_from(decoder.spec().num_hidden_layers + 1),
+        Trainable::Last(_) => decoder.weights_from(boundary(decoder.spec(), trainable)),
+    };
+    let weights = weights.into_iter();
     weights.map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
+}
+
+/// The same tensors in memory of their own.
+pub(crate) fn copies(tensors: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+    // `copy` would share the buffer on Metal
+    tensors.iter().map(|(name, tensor)| Ok((name.clone(), tensor.force_contiguous()?))).collect()
+}
+
+/// The first block that trains; their number where none does.
+pub(crate) fn boundary(spec: &outcrop_model::Spec, trainable: Trainable) -> usize {
+    match trainable {
+        Trainable::Head => spec.num_hidden_layers,
+        Trainable::Last(blocks) => spec.num_hidden_layers.saturating_sub(blocks as usize),
+        Trainable::All => 0,
+    }
+}
+
+/// Errors: more blocks are to train than there are.
+fn check_boundary(spec: &outcrop_model::Spec, trainable: Trainable) -> Result<()> {
+    match trainable {
+        Trainable::Last(blocks) if blocks > spec.num_hidden_layers as u64 => Err(TrainError::Plan(format!(
+            "hyperParameters.trainable is `{trainable}`, but the base has {} blocks; use `last:{}` or fewer, or `all`",
+            spec.num_hidden_layers, spec.num_hidden_layers
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The same decoder with weights of another type, beside the former one.
@@ -218,10 +367,13 @@ fn plan(
         extra_parameters,
         micro_batch_tokens: 0, // chosen below
         longest,
-        trained_blocks: if settings.trainable == Trainable::All { spec.num_hidden_layers as u64 } else { 0 },
-        recompute: false,
+        trained_blocks: (spec.num_hidden_layers - boundary(spec, settings.trainable)) as u64,
+        recompute: RecomputeKey::None,
     };
-    let (load, warnings) = fit(spec, load, settings, inputs.resumed, largest_step)?;
+    let device = outcrop_kernels::device::open(inputs.device)?;
+    let available = memory::available_on(&device);
+    let (load, mut warnings) = fit(spec, load, settings, inputs.resumed, largest_step, available)?;
+    warnings.extend(outcrop_kernels::device::notice(&device));
     let model_bytes = trainable_parameters * 4;
     let disk_bytes = (model_bytes + load.optimizer_bytes) * (settings.keep_checkpoints + 2) + model_bytes;
     if let Some(free) = memory::disk_available(inputs.folder.root()).filter(|free| *free < disk_bytes) {
@@ -252,7 +404,7 @@ fn plan(
             validation: data.validation.iter().map(|set| set.plan.clone()).collect(),
         },
         trainable: TrainablePlan {
-            kind: settings.trainable.as_str().into(),
+            kind: settings.trainable.to_string(),
             tensors: weights.len() as u64,
             parameters: trainable_parameters,
         },
@@ -263,6 +415,7 @@ fn plan(
         recompute: load.recompute,
         memory: memory::estimate(spec, &load),
         disk_bytes,
+        features: None, // known once the decoder is there
         time: None,
     };
     Ok((plan, [data.warnings.clone(), warnings].concat()))
@@ -290,14 +443,18 @@ fn fit(
     settings: &Hyperparameters,
     resumed: Option<&Plan>,
     largest_step: u64,
+    available: Option<u64>,
 ) -> Result<(Load, Vec<String>)> {
-    let available = memory::available().map_or(u64::MAX, |bytes| bytes / 10 * 9);
+    let available = available.map_or(u64::MAX, |bytes| bytes / 10 * 9);
     let needed = |load: &Load| {
         let memory = memory::estimate(spec, load);
         memory.total_bytes - memory.weights_bytes // these are loaded already
     };
     let fits = |load: &Load| needed(load) <= available;
-    load.recompute = settings.recompute == RecomputeKey::Block;
+    load.recompute = match settings.recompute {
+        RecomputeKey::Auto => RecomputeKey::None, // more below, where that doesn't fit
+        given => given,
+    };
     let chosen = resumed.map(|plan| plan.micro_batch_tokens).or(settings.micro_batch_tokens);
     load.micro_batch_tokens = chosen.unwrap_or_else(|| MICRO_BATCH_TOKENS.min(largest_step)).max(1);
     let mut warnings = Vec::new();
@@ -305,8 +462,10 @@ fn fit(
         let message = "records longer than microBatchTokens go alone; the longest has";
         warnings.push(format!("{message} {} tokens", load.longest));
     }
-    if !fits(&load) && settings.recompute == RecomputeKey::Auto {
-        load.recompute = true;
+    for more in [RecomputeKey::Block, RecomputeKey::Group] {
+        if settings.recompute == RecomputeKey::Auto && !fits(&load) {
+            load.recompute = more;
+        }
     }
     while !fits(&load) && chosen.is_none() && load.micro_batch_tokens > load.longest {
         load.micro_batch_tokens = (load.micro_batch_tokens / 2).max(load.longest);
@@ -316,7 +475,7 @@ fn fit(
     }
     Err(TrainError::Plan(format!(
         "the run takes about {} MB of memory beside the weights, {} MB are free; lower maxSequenceLength or microBatchTokens, set recompute \
-         to `block`, or train the head alone",
+         to `group`, or train the head alone",
         needed(&load) / 1_000_000,
         available / 1_000_000
     )))

@@ -1,7 +1,7 @@
 //! The main job: [`Job::open`] resolves and checks everything, [`run()`] trains and finishes.
 //!
 //! `job` plan, `sets` data, `base` model, `preflight` probes, `run` the loop, `step` one optimizer step, `optimizer`,
-//! `schedule`, `checkpoint`, `comparison` with the base, `finish`, and `views` of the events.
+//! `schedule`, `checkpoint`, `snapshot`, `sweep`, `comparison` with the base, `finish`, and `views` of the events.
 //! Left out: the terminal (`outcrop-cli`), tokens (`outcrop-data`), layers (`outcrop-model`).
 
 pub mod base;
@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod comparison;
 mod coverage;
 mod error;
+mod features;
 mod finish;
 mod job;
 pub mod memory;
@@ -19,8 +20,16 @@ mod recorder;
 mod run;
 mod schedule;
 mod sets;
+mod snapshot;
 pub mod step;
+pub mod sweep;
+mod trunk_cache;
 pub mod views;
+
+/// The data of a job, prepared apart from it.
+pub mod data {
+    pub use crate::sets::{DataSettings, prepare_input};
+}
 
 pub use error::TrainError;
 pub use finish::name_with_id;

@@ -1,5 +1,6 @@
 //! How much memory a job takes, by part, and what the machine has (R16, R24).
 
+use outcrop_job::hyperparameters::Recompute;
 use outcrop_job::plan::MemoryPlan;
 use outcrop_kernels::head_loss;
 use outcrop_model::Spec;
@@ -23,8 +24,8 @@ pub struct Load {
     pub longest: u64,
     /// Blocks that run backwards.
     pub trained_blocks: u64,
-    /// Whether these keep their input alone.
-    pub recompute: bool,
+    /// What these keep.
+    pub recompute: Recompute,
 }
 
 /// Memory by part, in bytes, of a run.
@@ -39,7 +40,13 @@ pub fn estimate(spec: &Spec, load: &Load) -> MemoryPlan {
         ((spec.num_attention_heads * spec.head_dim) as u64, (spec.num_key_value_heads * spec.head_dim) as u64);
     let block = tokens * (4 * c + 2 * q + 2 * kv + 2 * f) * load.value_bytes; // see `Saved` in outcrop-model
     let input = tokens * c * load.value_bytes;
-    let kept = if load.recompute { load.trained_blocks * input + block } else { load.trained_blocks.max(1) * block };
+    let trained = load.trained_blocks;
+    let group = outcrop_model::group_size(trained as usize) as u64;
+    let kept = match load.recompute {
+        Recompute::None | Recompute::Auto => trained.max(1) * block,
+        Recompute::Block => trained * input + block,
+        Recompute::Group => (trained.div_ceil(group) + group) * input + block,
+    };
     let passing = tokens * (3 * f + 3 * c + 3 * q) * F32; // gradients of the block that is running
     let logits = head_loss::chunk_bytes(spec.vocab_size) as u64;
     // an op on 16-bit weights widens them one at a time; the head is the largest
@@ -55,6 +62,11 @@ pub fn available() -> Option<u64> {
     system.refresh_memory();
     let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
     Some(system.available_memory().min(limit))
+}
+
+/// Memory that is free on a device: a GPU's own, else the machine's.
+pub fn available_on(device: &candle_core::Device) -> Option<u64> {
+    if device.is_cpu() { available() } else { outcrop_kernels::device::free_memory(device) }
 }
 
 /// Memory that this process holds, in bytes; 0 where the platform doesn't say.
@@ -90,7 +102,7 @@ mod tests {
             micro_batch_tokens: 512,
             longest: 512,
             trained_blocks: 30,
-            recompute: false,
+            recompute: Recompute::None,
         }
     }
 
@@ -116,7 +128,10 @@ mod tests {
     #[test]
     fn recomputation_and_fewer_tokens_take_less() {
         let full = estimate(&spec(), &load()).activation_bytes;
-        assert!(estimate(&spec(), &Load { recompute: true, ..load() }).activation_bytes < full / 2);
+        let with = |recompute| estimate(&spec(), &Load { recompute, ..load() }).activation_bytes;
+        assert!(with(Recompute::Block) < full / 2);
+        let inputs = |count: u64| count * 512 * 576 * 4;
+        assert_eq!(with(Recompute::Block) - with(Recompute::Group), inputs(30) - inputs(5 + 6));
         let shorter = Load { micro_batch_tokens: 128, longest: 128, ..load() };
         assert!(estimate(&spec(), &shorter).activation_bytes < full / 2);
         assert!(available().is_none_or(|bytes| bytes > 0) && in_use() > 0);

@@ -13,6 +13,8 @@ pub enum Stage {
     ScoringBase,
     /// Scoring the tuned model; in items.
     ScoringTuned,
+    /// Running the frozen trunk, once; in documents.
+    Features,
     /// A validation pass; in targets.
     Validating,
 }

@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor, bail};
 use outcrop_job::Hyperparameters;
 use outcrop_job::hyperparameters::OptimizerKind;
 use outcrop_kernels::adamw_8bit::{self, Codebook, Quantized};
-use outcrop_kernels::{Gradients, Parameter, adamw, lion, sgd};
+use outcrop_kernels::{Gradients, Parameter, adamw, head_step, lion, sgd};
 use std::collections::BTreeMap;
 
 /// The update rule and its constants.
@@ -184,6 +184,32 @@ impl Optimizer {
         self.slots.iter_mut().flat_map(|(name, slot)| {
             slot.moments.named().into_iter().map(move |(part, tensor)| (format!("{name}/{part}"), tensor))
         })
+    }
+
+    /// Whether [`Optimizer::update_head`] applies: AdamW with f32 moments, and no master.
+    pub(crate) fn takes_factors(&self) -> bool {
+        self.slots.values().all(|slot| slot.master.is_none() && matches!(slot.moments, Moments::Two { .. }))
+    }
+
+    /// One step of the only weight that trains, its gradient in factors.
+    pub(crate) fn update_head(
+        &mut self,
+        weights: &[(String, Tensor)],
+        factors: &head_step::Factors,
+        learning_rate: f64,
+        gradient_scale: f64,
+    ) -> Result<()> {
+        self.step += 1;
+        let Rule::AdamW { beta1, beta2, epsilon, .. } = self.settings.rule else {
+            bail!("optimizer: only AdamW takes the head's gradient in factors")
+        };
+        let [(name, weight)] = weights else { bail!("optimizer: the head doesn't train alone") };
+        let Some(Slot { moments: Moments::Two { first, second }, master: None }) = self.slots.get(name) else {
+            bail!("optimizer: `{name}` has no f32 moments")
+        };
+        let (weight_decay, step) = (self.settings.weight_decay, self.step);
+        let update = adamw::Update { learning_rate, beta1, beta2, epsilon, weight_decay, step, gradient_scale };
+        head_step::step(weight, first, second, factors, &update)
     }
 
     /// One step: every weight that has state is updated in place with its gradient times `gradient_scale`.

@@ -1,6 +1,7 @@
 //! Before the first step: the worst planned batch runs once, forward, backward and update at rate zero, so that what
 //! doesn't fit fails now (R16), and three runs are timed for the plan (R24). No weight changes.
 
+use crate::features::Boundary;
 use crate::job::Job;
 use crate::{Optimizer, Result, step};
 use outcrop_data::Batch;
@@ -8,27 +9,42 @@ use outcrop_job::plan::TimePlan;
 use outcrop_kernels::Gradients;
 use std::time::Instant;
 
-/// Runs the probes, and puts the estimate of the time of the steps behind `done` into the plan.
+/// Seconds that a probe took: in the frozen trunk, and in all else.
+struct Took {
+    trunk: f64,
+    step: f64,
+}
+
+/// Runs the probes, and puts the estimate of the time of the steps behind `done` into the plan. With a feature store the
+/// trunk runs once over all data at the most, and not at all where another run has filled the store.
 pub(crate) fn probe(job: &mut Job, gradients: &mut Gradients, optimizer: &mut Optimizer, done: u64) -> Result<()> {
     let steps = job.plan.steps;
-    let mut rates = Vec::new(); // seconds per token of a step
-    for (index, (step, batches)) in probes(job)?.into_iter().enumerate() {
+    let (mut trunk, mut step) = (Vec::new(), Vec::new()); // seconds per token of a step
+    for (index, (number, batches)) in probes(job)?.into_iter().enumerate() {
         let tokens: usize = batches.iter().map(|batch| batch.tokens.len()).sum();
-        let begin = Instant::now();
-        run(job, &batches, gradients, optimizer).map_err(|error| job.locate(error, step))?;
-        let seconds = begin.elapsed().as_secs_f64();
+        let took = run(job, &batches, gradients, optimizer).map_err(|error| job.locate(error, number))?;
         if index > 0 {
-            rates.push(seconds / tokens.max(1) as f64); // the first run also touches fresh memory
+            trunk.push(took.trunk / tokens.max(1) as f64); // the first run also touches fresh memory
+            step.push(took.step / tokens.max(1) as f64);
         }
     }
     optimizer.reset(&job.weights)?;
-    let tokens = job.plan.data.training.tokens as f64 * (steps.total - done.min(steps.total)) as f64;
-    let tokens = tokens / steps.per_epoch as f64;
-    let low = rates.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = rates.iter().copied().fold(0.0, f64::max);
-    if low.is_finite() {
-        job.plan.time = Some(TimePlan { seconds_low: tokens * low * 0.9, seconds_high: tokens * high * 1.2 });
+    if step.is_empty() {
+        return Ok(());
     }
+    let all = job.plan.data.training.tokens as f64;
+    let tokens = all * (steps.total - done.min(steps.total)) as f64 / steps.per_epoch as f64;
+    let once = all + job.plan.data.validation.iter().map(|set| set.tokens as f64).sum::<f64>();
+    let (trunk_low, trunk_high) = match job.feature_cache {
+        Some(_) => (0.0, once), // tokens that the trunk reads
+        None => (tokens, tokens),
+    };
+    let low = |rates: &[f64]| rates.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
+    job.plan.time = Some(TimePlan {
+        seconds_low: 0.9 * (tokens * low(&step) + trunk_low * low(&trunk)),
+        seconds_high: 1.2 * (tokens * high(&step) + trunk_high * high(&trunk)),
+    });
     Ok(())
 }
 
@@ -44,11 +60,26 @@ fn probes(job: &Job) -> Result<Vec<(u64, Vec<Batch>)>> {
     Ok(probes)
 }
 
-fn run(job: &Job, batches: &[Batch], gradients: &mut Gradients, optimizer: &mut Optimizer) -> Result<()> {
+fn run(job: &Job, batches: &[Batch], gradients: &mut Gradients, optimizer: &mut Optimizer) -> Result<Took> {
     if batches.iter().all(|batch| batch.targets.is_empty()) {
-        return Ok(());
+        return Ok(Took { trunk: 0.0, step: 0.0 });
     }
-    let clip_norm = job.plan.hyperparameters.clip_norm;
-    let result = step::gradient(&job.decoder, batches, clip_norm, job.recompute, gradients)?;
-    Ok(optimizer.update(job.named_weights(), gradients, 0.0, result.clip_factor)?)
+    let begin = Instant::now();
+    let boundary = Boundary::new(&job.decoder, job.plan.hyperparameters.trainable);
+    let inputs = match boundary {
+        Some(boundary) => {
+            batches.iter().map(|batch| boundary.compute(&job.decoder, batch)).collect::<Result<Vec<_>>>()?
+        }
+        None => Vec::new(),
+    };
+    let (trunk, begin) = (begin.elapsed().as_secs_f64(), Instant::now());
+    let (result, factors) = match boundary {
+        Some(boundary) => step::above(job, boundary, inputs, batches, optimizer, gradients)?,
+        None => step::run(job, None, batches, &[], optimizer, gradients)?,
+    };
+    match factors {
+        Some(factors) => optimizer.update_head(&job.weights, &factors, 0.0, result.clip_factor)?,
+        None => optimizer.update(job.named_weights(), gradients, 0.0, result.clip_factor)?,
+    }
+    Ok(Took { trunk, step: begin.elapsed().as_secs_f64() })
 }

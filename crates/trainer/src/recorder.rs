@@ -32,6 +32,17 @@ impl<'a> Recorder<'a> {
         Ok(Self { log, tensorboard, records, observer })
     }
 
+    /// Writes the log of a run whose first steps another run has done: its plan, then those steps.
+    pub(crate) fn begin_with(folder: &JobFolder, planned: Event, shared: Vec<Record>) -> Result<()> {
+        let time = shared.first().map_or_else(outcrop_job::timestamp::now, |record| record.time);
+        let mut text = String::new();
+        for record in std::iter::once(Record { time, event: planned }).chain(shared) {
+            text.push_str(&serde_json::to_string(&record).map_err(std::io::Error::from)?);
+            text.push('\n');
+        }
+        Ok(atomic::write_atomic(&folder.events_path(), text.as_bytes())?)
+    }
+
     /// Takes away the log of a run that left no checkpoint to go on from.
     pub(crate) fn discard(folder: &JobFolder) -> Result<()> {
         match fs_err::remove_file(folder.events_path()) {

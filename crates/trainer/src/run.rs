@@ -2,16 +2,18 @@
 
 use crate::checkpoint::{self, Best, Checkpoints, State};
 use crate::coverage::{self, Sample};
+use crate::features::{Boundary, Features};
 use crate::job::Job;
 use crate::observer::{Observer, Stage};
 use crate::recorder::Recorder;
+use crate::snapshot::Snapshot;
 use crate::step::StepGradient;
 use crate::{Optimizer, OptimizerSettings, Result, Schedule, TrainError, finish, memory, preflight, step};
 use outcrop_data::micro_batches;
 use outcrop_eval::Comparison;
 use outcrop_job::event::{Event, Planned, Step, Validation};
 use outcrop_job::plan::TimePlan;
-use outcrop_job::{ModelRecord, Request};
+use outcrop_job::{ModelRecord, Plan, Request};
 use outcrop_kernels::Gradients;
 use outcrop_model::Row;
 use std::path::PathBuf;
@@ -35,54 +37,130 @@ pub struct Outcome {
     pub planned: Option<(TimePlan, f64)>,
 }
 
+/// Where a run's first step follows on.
+pub(crate) enum Start {
+    /// Nothing.
+    Base,
+    /// Its own newest checkpoint, or nothing where it has none.
+    NewestCheckpoint,
+    /// Another run with the same beginning.
+    Snapshot(Box<Snapshot>),
+}
+
+/// Looks at the losses of the selecting set's items at an epoch's end; a reason ends the run there.
+pub(crate) type Judge<'a> = dyn FnMut(u64, &[f64]) -> Option<String> + 'a;
+
+/// What is particular about a run: [`Course::alone`] is a job's of its own, a sweep's trials have others.
+pub(crate) struct Course<'a> {
+    pub(crate) start: Start,
+    /// The step after which a snapshot is taken for the run that goes on from there.
+    pub(crate) fork: Option<u64>,
+    /// Whether probes run first. They change nothing.
+    pub(crate) probe: bool,
+    /// Checkpoints are written only after so many seconds without one, and where the run is asked to stop.
+    pub(crate) sparing: Option<f64>,
+    pub(crate) judge: Option<Box<Judge<'a>>>,
+}
+
+impl Course<'_> {
+    /// A job's of its own.
+    fn alone(resume: bool) -> Self {
+        let start = if resume { Start::NewestCheckpoint } else { Start::Base };
+        Self { start, fork: None, probe: true, sparing: None, judge: None }
+    }
+}
+
 /// Everything that changes while a job runs.
 struct Run<'a> {
-    job: Job,
+    job: &'a mut Job,
     recorder: Recorder<'a>,
     optimizer: Optimizer,
     gradients: Gradients,
+    /// Of the training data and of each validation set; empty where nothing is frozen.
+    features: Vec<Features>,
     schedule: Schedule,
     checkpoints: Checkpoints,
     state: State,
     /// When this process began to train, and the seconds of former ones.
     begin: Instant,
     seconds_before: f64,
+    fork: Option<u64>,
+    snapshot: Option<Snapshot>,
+    sparing: Option<f64>,
+    last_checkpoint: Instant,
+    judge: Option<Box<Judge<'a>>>,
+    /// Losses of the items of the first validation set, of its last pass.
+    items: Vec<f64>,
 }
 
 /// Trains an opened job to its end, from its newest checkpoint where `resume`, and finishes it.
 /// Errors: what can end a run; [`TrainError::Interrupted`] where its user did. Checkpoints stay in every case.
-pub fn run(job: Job, request: &Request, output: PathBuf, resume: bool, observer: &mut dyn Observer) -> Result<Outcome> {
-    let mut run = Run::begin(job, resume, observer)?;
+pub fn run(
+    mut job: Job,
+    request: &Request,
+    output: PathBuf,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    follow(&mut job, request, output, Course::alone(resume), observer).0
+}
+
+/// [`run()`] on a course; gives the snapshot at its fork too, where it came so far. A job that was run is used up until
+/// it is renewed.
+pub(crate) fn follow<'a>(
+    job: &'a mut Job,
+    request: &Request,
+    output: PathBuf,
+    course: Course<'a>,
+    observer: &'a mut dyn Observer,
+) -> (Result<Outcome>, Option<Snapshot>) {
+    let mut run = match Run::begin(job, course, observer) {
+        Ok(run) => run,
+        Err(error) => return (Err(error), None),
+    };
     let result = run.train().and_then(|()| finish::finish(&mut run.finish_parts(), request, &output));
     match result {
-        Ok((model, comparison)) => Ok(Outcome {
-            model,
-            comparison,
-            task_source: run.job.suites.task_source.clone(),
-            folder: run.job.folder.root().into(),
-            output,
-            seconds: run.state.seconds,
-            planned: run.job.plan.time.map(|time| (time, run.state.seconds - run.seconds_before)),
-        }),
+        Ok((model, comparison)) => {
+            let outcome = Outcome {
+                model,
+                comparison,
+                task_source: run.job.suites.task_source.clone(),
+                folder: run.job.folder.root().into(),
+                output,
+                seconds: run.state.seconds,
+                planned: run.job.plan.time.map(|time| (time, run.state.seconds - run.seconds_before)),
+            };
+            (Ok(outcome), run.snapshot)
+        }
         Err(error) => {
-            if !matches!(error, TrainError::Interrupted { .. }) {
+            if !matches!(error, TrainError::Interrupted { .. } | TrainError::Behind { .. }) {
                 // the first error is what matters, also where the disk takes no event any more
                 let _ = run.recorder.write(Event::Failed { message: error.to_string() });
             }
-            Err(error)
+            (Err(error), run.snapshot)
         }
     }
 }
 
+/// The first event of a run.
+fn planned(plan: &Plan) -> Event {
+    Event::Planned(Planned {
+        steps: plan.steps.total,
+        epochs: plan.hyperparameters.epoch_count,
+        records: plan.data.training.records,
+        tokens: plan.data.training.tokens,
+        target_tokens: plan.data.training.target_tokens,
+        trainable_parameters: plan.trainable.parameters,
+        device: plan.device.clone(),
+        config_hash: plan.config_hash(),
+    })
+}
+
 impl<'a> Run<'a> {
-    fn begin(mut job: Job, resume: bool, observer: &'a mut dyn Observer) -> Result<Self> {
+    fn begin(job: &'a mut Job, course: Course<'a>, observer: &'a mut dyn Observer) -> Result<Self> {
+        let resume = matches!(course.start, Start::NewestCheckpoint);
         let settings = &job.plan.hyperparameters;
-        let schedule = Schedule {
-            peak: settings.learning_rate,
-            warmup_steps: settings.learning_rate_warmup_steps,
-            total_steps: job.plan.steps.total,
-            kind: settings.schedule,
-        };
+        let schedule = Schedule::new(settings, job.plan.steps.total);
         let (settings, masters) = (OptimizerSettings::from(settings), std::mem::take(&mut job.masters));
         let mut optimizer = Optimizer::new(settings, job.named_weights(), &masters)?;
         let mut gradients = Gradients::for_weights(job.named_weights())?;
@@ -90,20 +168,31 @@ impl<'a> Run<'a> {
         checkpoints.clear_unfinished()?;
         let (found, damaged) = if resume { checkpoints.newest()? } else { (None, Vec::new()) };
         let done = found.as_ref().map_or(0, |(_, state)| state.step);
-        preflight::probe(&mut job, &mut gradients, &mut optimizer, done)?;
+        if course.probe {
+            preflight::probe(job, &mut gradients, &mut optimizer, done)?;
+        }
         let mut state =
             State { step: 0, config_hash: job.plan.config_hash(), training_loss: f64::NAN, seconds: 0.0, best: None };
         if let Some((path, saved)) = &found {
             checkpoint::restore(path, saved, &job.weights, &mut optimizer)?;
             state = saved.clone();
         }
+        let mut shared = Vec::new();
+        if let Start::Snapshot(mut snapshot) = course.start {
+            shared = std::mem::take(&mut snapshot.records);
+            state = State { config_hash: state.config_hash, ..snapshot.put(&job.weights, &mut optimizer)? };
+        }
         if !resume {
             job.folder.write_plan(&job.plan)?;
         }
         observer.planned(&job.plan);
-        let resumed = found.map(|(_, state)| state.step);
+        let mut resumed = found.map(|(_, state)| state.step);
         if resume && resumed.is_none() {
             Recorder::discard(&job.folder)?; // ended before its first checkpoint: everything begins again, its log too
+        }
+        if !shared.is_empty() {
+            Recorder::begin_with(&job.folder, planned(&job.plan), shared)?;
+            resumed = Some(state.step);
         }
         let recorder = Recorder::open(&job.folder, resumed, observer)?;
         let seconds_before = state.seconds;
@@ -112,31 +201,52 @@ impl<'a> Run<'a> {
             recorder,
             optimizer,
             gradients,
+            features: Vec::new(),
             schedule,
             checkpoints,
             state,
             begin: Instant::now(),
             seconds_before,
+            fork: course.fork,
+            snapshot: None,
+            sparing: course.sparing,
+            last_checkpoint: Instant::now(),
+            judge: course.judge,
+            items: Vec::new(),
         };
         run.announce(resumed.is_some(), damaged)?;
+        run.open_features()?;
         Ok(run)
+    }
+
+    /// The features of training and validation data, from the store where there is one.
+    /// Errors: [`TrainError::Interrupted`] where the run is asked to stop meanwhile; what is computed stays.
+    fn open_features(&mut self) -> Result<()> {
+        let job = &self.job;
+        let Some(boundary) = Boundary::new(&job.decoder, job.plan.hyperparameters.trainable) else { return Ok(()) };
+        let validation = job.data.validation.iter().map(|set| &set.prepared);
+        for prepared in std::iter::once(&job.data.training).chain(validation) {
+            let (shard, decoder, base) = (&prepared.shard, &job.decoder, &job.plan.base.hash);
+            self.features.push(match &job.feature_cache {
+                Some(cache) => match Features::stored(boundary, shard, decoder, base, cache, &mut self.recorder) {
+                    Err(TrainError::Interrupted { .. }) => {
+                        let (step, job) = (self.state.step, job.plan.job_id.clone());
+                        self.recorder.write(Event::Interrupted { step })?;
+                        return Err(TrainError::Interrupted { step, job });
+                    }
+                    features => features?,
+                },
+                None => Features::computed(boundary),
+            });
+        }
+        Ok(())
     }
 
     fn announce(&mut self, resumed: bool, damaged: Vec<String>) -> Result<()> {
         let plan = &self.job.plan;
-        let planned = Planned {
-            steps: plan.steps.total,
-            epochs: plan.hyperparameters.epoch_count,
-            records: plan.data.training.records,
-            tokens: plan.data.training.tokens,
-            target_tokens: plan.data.training.target_tokens,
-            trainable_parameters: plan.trainable.parameters,
-            device: plan.device.clone(),
-            config_hash: plan.config_hash(),
-        };
-        let version = plan.engine_version.clone();
+        let (planned, version) = (planned(plan), plan.engine_version.clone());
         if !resumed {
-            self.recorder.write(Event::Planned(planned))?;
+            self.recorder.write(planned)?;
         }
         self.recorder.write(Event::Started { engine_version: version, pid: std::process::id() })?;
         if resumed {
@@ -154,14 +264,20 @@ impl<'a> Run<'a> {
         if self.state.step == 0 {
             self.validate()?; // the untouched base, for comparison
         }
+        self.fork()?;
         while self.state.step < total {
             self.step()?;
             let stop = self.recorder.observer.stop_requested() || self.job.folder.stop_requested();
-            if self.due_validation() {
+            let validated = self.due_validation();
+            if validated {
                 self.validate()?;
             }
-            if self.due_checkpoint() || stop || self.state.step == total {
+            self.fork()?;
+            if self.due_checkpoint(stop) {
                 self.checkpoint()?;
+            }
+            if validated && !stop {
+                self.judge()?;
             }
             if stop && self.state.step < total {
                 self.recorder.write(Event::Interrupted { step: self.state.step })?;
@@ -180,18 +296,26 @@ impl<'a> Run<'a> {
             self.state.step = number;
             return self.recorder.warn(format!("step {number} has no targets and was skipped"));
         }
-        let settings = &self.job.plan.hyperparameters;
         let learning_rate = self.schedule.learning_rate(self.state.step);
         let sample = (self.state.step == 0).then(|| Sample::take(&self.optimizer.values(&self.job.weights)));
         let sample = sample.transpose()?;
         // ------------------------------------------------------------------------------------------------------------
-        let result =
-            step::gradient(&self.job.decoder, &batches, settings.clip_norm, self.job.recompute, &mut self.gradients)
+        let documents = self.job.documents(number - 1);
+        let features = self.features.first();
+        let (result, factors) =
+            step::run(self.job, features, &batches, &documents, &self.optimizer, &mut self.gradients)
                 .map_err(|error| self.job.locate(error, number - 1))?;
         if sample.is_some() {
-            coverage::check(&self.gradients)?;
+            coverage::check(&self.gradients, factors.is_some().then_some((&self.job.weights[0].0, result.grad_norm)))?;
         }
-        self.optimizer.update(self.job.named_weights(), &self.gradients, learning_rate, result.clip_factor)?;
+        match &factors {
+            Some(factors) => {
+                self.optimizer.update_head(&self.job.weights, factors, learning_rate, result.clip_factor)?;
+            }
+            None => {
+                self.optimizer.update(self.job.named_weights(), &self.gradients, learning_rate, result.clip_factor)?;
+            }
+        }
         // ------------------------------------------------------------------------------------------------------------
         let StepGradient { loss, target_tokens, tokens, grad_norm, clip_factor } = result;
         self.state.step = number;
@@ -222,9 +346,39 @@ impl<'a> Run<'a> {
         done.is_multiple_of(steps.per_epoch) || done == steps.total
     }
 
-    fn due_checkpoint(&self) -> bool {
+    fn due_checkpoint(&self, stop: bool) -> bool {
         let every = self.job.plan.hyperparameters.checkpoint_steps.unwrap_or(self.job.plan.steps.per_epoch);
-        self.state.step.is_multiple_of(every)
+        let last = self.state.step == self.job.plan.steps.total;
+        let regular = self.state.step.is_multiple_of(every) || self.fork == Some(self.state.step);
+        match self.sparing {
+            // a finished trial needs none, but the trial that goes on from it does
+            Some(seconds) => {
+                let long = self.last_checkpoint.elapsed().as_secs_f64() >= seconds;
+                (stop && !last) || (regular && long && (!last || self.fork == Some(self.state.step)))
+            }
+            None => self.state.step.is_multiple_of(every) || stop || last,
+        }
+    }
+
+    /// Keeps what another run goes on from, where this is its step.
+    fn fork(&mut self) -> Result<()> {
+        if self.fork == Some(self.state.step) {
+            let (state, weights) = (&self.state, &self.job.weights);
+            self.snapshot = Some(Snapshot::take(state, weights, &mut self.optimizer, &self.recorder.records)?);
+        }
+        Ok(())
+    }
+
+    /// Ends the run where its validation is behind another trial's.
+    fn judge(&mut self) -> Result<()> {
+        let step = self.state.step;
+        let Some(reason) = self.judge.as_mut().and_then(|judge| judge(step, &self.items)) else { return Ok(()) };
+        if step == self.job.plan.steps.total {
+            return Ok(()); // it is done in any case
+        }
+        self.recorder.warn(&reason)?;
+        self.recorder.write(Event::Interrupted { step })?;
+        Err(TrainError::Behind { step, reason })
     }
 
     /// Loss on every validation set: sum of the NLLs over the count of the targets, whatever the batches (R13).
@@ -245,14 +399,36 @@ impl<'a> Run<'a> {
     }
 
     fn validation_loss(&mut self, set: usize) -> Result<(f64, u64)> {
+        let first = set == 0;
+        let features = self.features.get(set + 1);
         let set = &self.job.data.validation[set];
         let total = outcrop_data::step_targets(&set.prepared.shard, &set.units);
         let laid_out = micro_batches(&set.prepared.shard, &set.units, self.job.plan.micro_batch_tokens as usize)?;
+        let shard = &set.prepared.shard;
+        let mut documents = set.units.iter().flat_map(|&unit| shard.unit(unit));
         let (mut sum, mut count) = (0f64, 0u64);
+        if first {
+            self.items.clear();
+        }
         for batch in &laid_out.batches {
-            let nll = self.job.decoder.nll(&Row::new(batch.tokens.clone(), &batch.offsets)?, &batch.targets)?;
+            let row = Row::new(batch.tokens.clone(), &batch.offsets)?;
+            let of_batch: Vec<usize> = documents.by_ref().take(batch.num_documents()).collect();
+            let decoder = &self.job.decoder;
+            let nll = match features.map(|features| (features, features.boundary)) {
+                None => decoder.nll(&row, &batch.targets)?,
+                Some((features, boundary)) => {
+                    let x = features.of(decoder, batch, &of_batch)?;
+                    match boundary {
+                        Boundary::Head => decoder.head_nll(&x, &row.next_tokens(&batch.targets))?,
+                        Boundary::Block(block) => decoder.nll_above(x, block, &row, &batch.targets)?,
+                    }
+                }
+            };
             sum += nll.iter().map(|&value| f64::from(value)).sum::<f64>();
             count += nll.len() as u64;
+            if first {
+                self.items.extend(batch.sums(&nll));
+            }
             self.recorder.observer.stage(Stage::Validating, count, total);
         }
         Ok((sum, count))
@@ -262,6 +438,7 @@ impl<'a> Run<'a> {
         let (checkpoints, base) = (self.checkpoints.clone(), self.job.plan.base.hash.clone());
         let (state, weights, optimizer) = (&self.state, &self.job.weights, &mut self.optimizer);
         let (name, bytes) = self.recorder.retry_when_full(|_| checkpoints.write(state, weights, optimizer, &base))?;
+        self.last_checkpoint = Instant::now();
         let path = format!("checkpoints/{name}");
         self.recorder.write(Event::Checkpoint { step: self.state.step, path, bytes })?;
         let pinned: Vec<u64> = self.state.best.iter().map(|best| best.step).collect();
@@ -271,6 +448,6 @@ impl<'a> Run<'a> {
 
     fn finish_parts(&mut self) -> finish::Parts<'_, 'a> {
         let values = self.optimizer.values(&self.job.weights);
-        finish::Parts { job: &mut self.job, recorder: &mut self.recorder, state: &self.state, values }
+        finish::Parts { job: self.job, recorder: &mut self.recorder, state: &self.state, values }
     }
 }

@@ -84,26 +84,56 @@ impl Preparation<'_> {
     }
 
     fn prepare(&self, location: &str, observer: &mut dyn Observer) -> Result<(Prepared, DataSet)> {
-        let hint = match self.request.customization_type {
-            CustomizationType::FineTuning => FormatHint::FineTuning,
-            CustomizationType::ContinuedPreTraining => FormatHint::ContinuedPreTraining,
-        };
-        let sources = Sources::discover(&[self.locations.input(location)?], hint)?;
-        let options = PrepareOptions {
+        let settings = DataSettings {
+            kind: self.request.customization_type,
+            hyperparameters: self.hyperparameters,
             max_length: self.max_length,
-            long_records: match self.hyperparameters.long_records {
-                LongRecordsKey::Error => LongRecords::Error,
-                LongRecordsKey::Drop => LongRecords::Drop,
-                LongRecordsKey::Truncate => LongRecords::Truncate,
-            },
-            allow_empty_completions: self.hyperparameters.allow_empty_completions,
-            limit: None,
+            cache: self.cache,
         };
-        let mut progress = |done, total| observer.stage(Stage::PreparingData, done, total);
-        let prepared = outcrop_data::prepare(&sources, self.tokenizer, &options, self.cache, &mut progress)?;
+        let (sources, prepared) = prepare_input(&self.locations.input(location)?, self.tokenizer, &settings, observer)?;
         let plan = describe(location, &sources, &prepared)?;
         Ok((prepared, plan))
     }
+}
+
+/// What shapes the tokens of a job's data.
+pub struct DataSettings<'a> {
+    /// What the data are for.
+    pub kind: CustomizationType,
+    /// The job's settings.
+    pub hyperparameters: &'a Hyperparameters,
+    /// Most tokens of a record or row.
+    pub max_length: usize,
+    /// Where shards are kept.
+    pub cache: &'a Path,
+}
+
+/// Checks and tokenizes a file or folder, or finds that done before, as a job does and `outcrop data prepare` ahead of it.
+/// Errors: any record that can't be used, with file, line and column.
+pub fn prepare_input(
+    path: &Path,
+    tokenizer: &TextTokenizer,
+    settings: &DataSettings,
+    observer: &mut dyn Observer,
+) -> Result<(Sources, Prepared)> {
+    let hint = match settings.kind {
+        CustomizationType::FineTuning => FormatHint::FineTuning,
+        CustomizationType::ContinuedPreTraining => FormatHint::ContinuedPreTraining,
+    };
+    let sources = Sources::discover(&[path.to_owned()], hint)?;
+    let options = PrepareOptions {
+        max_length: settings.max_length,
+        long_records: match settings.hyperparameters.long_records {
+            LongRecordsKey::Error => LongRecords::Error,
+            LongRecordsKey::Drop => LongRecords::Drop,
+            LongRecordsKey::Truncate => LongRecords::Truncate,
+        },
+        allow_empty_completions: settings.hyperparameters.allow_empty_completions,
+        limit: None,
+    };
+    let mut progress = |done, total| observer.stage(Stage::PreparingData, done, total);
+    let prepared = outcrop_data::prepare(&sources, tokenizer, &options, settings.cache, &mut progress)?;
+    Ok((sources, prepared))
 }
 
 fn describe(location: &str, sources: &Sources, prepared: &Prepared) -> Result<DataSet> {
@@ -113,6 +143,11 @@ fn describe(location: &str, sources: &Sources, prepared: &Prepared) -> Result<Da
     if firsts > 0 {
         let what = if prepared.shard.kind() == SourceKind::Pairs { "a record without a prompt" } else { "a row" };
         notes.push(format!("{firsts} tokens begin {what} and are nobody's target"));
+    }
+    if summary.unfilled_tokens > 0 {
+        let capacity = summary.tokens + summary.unfilled_tokens;
+        let waste = 100.0 * summary.unfilled_tokens as f64 / capacity as f64;
+        notes.push(format!("rows are packed from whole documents and pieces; {waste:.1} % of them stay unfilled"));
     }
     if summary.byte_order_marks > 0 {
         notes.push(format!("{} byte order marks skipped", summary.byte_order_marks));

@@ -1,5 +1,6 @@
 //! The engine against `transformers` on the fixtures of tests/parity: logits, loss, every gradient, packed logits,
-//! and both training curves. `OUTCROP_PARITY` names another folder of fixtures (tests/parity/generate.py makes them).
+//! and both training curves. `OUTCROP_PARITY` names another folder of fixtures (tests/parity/generate.py makes them),
+//! `OUTCROP_TEST_DEVICE` another device than the CPU.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // helpers of tests are tests
 
 use candle_core::{DType, Device, IndexOp, Tensor};
@@ -30,6 +31,16 @@ const BF16_CURVE_OVER_FLOOR: f64 = 4.0;
 
 type Tensors = HashMap<String, Tensor>;
 
+/// Where the model runs.
+fn device() -> Device {
+    outcrop_kernels::device::open(&std::env::var("OUTCROP_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())).unwrap()
+}
+
+/// In f64, which not every device has.
+fn on_cpu(tensor: &Tensor) -> Tensor {
+    tensor.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap()
+}
+
 /// The fixtures' folders.
 fn families() -> Vec<PathBuf> {
     let folder = std::env::var_os("OUTCROP_PARITY")
@@ -51,7 +62,7 @@ fn parity_in_bf16_with_f32_masters_on_every_fixture() {
     for folder in families() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let base = Base::open(&folder).unwrap();
-        let load = |dtype| base.load(dtype, &Device::Cpu).unwrap();
+        let load = |dtype| base.load(dtype, &device()).unwrap();
         let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap();
         let batches = candle_core::safetensors::load(folder.join("batches.safetensors"), &Device::Cpu).unwrap();
         let curves: serde_json::Value =
@@ -85,7 +96,7 @@ fn parity_in_bf16_with_f32_masters_on_every_fixture() {
 fn cosine(decoder: &Decoder, expected: &Tensors) -> f64 {
     let batch = batch(&expected["input_ids"], &expected["labels"]);
     let logits = decoder.logits(&Row::new(batch.tokens, &batch.offsets).unwrap()).unwrap();
-    let flat = |logits: &Tensor| logits.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let flat = |logits: &Tensor| on_cpu(logits).flatten_all().unwrap().to_vec1::<f64>().unwrap();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let (ours, theirs) = (flat(&logits), flat(&expected["logits"]));
     dot(&ours, &theirs) / (dot(&ours, &ours) * dot(&theirs, &theirs)).sqrt()
@@ -94,9 +105,7 @@ fn cosine(decoder: &Decoder, expected: &Tensors) -> f64 {
 fn check_family(folder: &Path) {
     let name = folder.file_name().unwrap().to_string_lossy().into_owned();
     let load = || {
-        Base::open(folder)
-            .and_then(|base| base.load(DType::F32, &Device::Cpu))
-            .unwrap_or_else(|e| panic!("{name}: {e}"))
+        Base::open(folder).and_then(|base| base.load(DType::F32, &device())).unwrap_or_else(|e| panic!("{name}: {e}"))
     };
     let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap();
     let batches = candle_core::safetensors::load(folder.join("batches.safetensors"), &Device::Cpu).unwrap();
@@ -142,7 +151,7 @@ fn batch(ids: &Tensor, labels: &Tensor) -> Batch {
 }
 
 fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap().abs().unwrap();
+    let difference = (on_cpu(a) - on_cpu(b)).unwrap().abs().unwrap();
     difference.flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
@@ -226,6 +235,7 @@ fn curve_difference(
         warmup_steps: number("warmup_steps") as u64,
         total_steps: rows.len() as u64,
         kind: ScheduleKind::Cosine,
+        decay_fraction: 1.0,
     };
     let (mut loss, mut norm) = (0f64, 0f64);
     for (index, row) in rows.iter().enumerate() {

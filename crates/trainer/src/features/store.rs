@@ -1,0 +1,116 @@
+//! Features on disk: safetensors files of whole documents, each with its hash beside it.
+
+use super::Boundary;
+use crate::observer::Stage;
+use crate::recorder::Recorder;
+use crate::{Result, TrainError};
+use candle_core::{Device, Tensor};
+use outcrop_data::{Batch, Shard};
+use outcrop_job::{atomic, content_hash};
+use outcrop_model::{Decoder, MappedRows};
+use std::ops::Range;
+use std::path::Path;
+
+/// Values of a file, roughly: a killed extraction loses at most one file's work.
+const FILE_VALUES: usize = 8 * 1024 * 1024;
+/// Tokens of a pass of the trunk.
+const PASS_TOKENS: usize = 2048;
+
+/// The features of a shard, all there.
+#[derive(Debug)]
+pub(super) struct Store {
+    files: Vec<MappedRows>,
+    /// File, first row and number of rows of each document.
+    places: Vec<(usize, usize, usize)>,
+}
+
+impl Store {
+    /// Opens the store in `folder`; files that are missing or damaged are made. Errors: the disk, the user's stop.
+    pub(super) fn complete(
+        folder: &Path,
+        key: &str,
+        boundary: Boundary,
+        shard: &Shard,
+        decoder: &Decoder,
+        recorder: &mut Recorder,
+    ) -> Result<Self> {
+        recorder.retry_when_full(|_| Ok(fs_err::create_dir_all(folder)?))?;
+        let parts = parts(boundary, shard, decoder.spec().hidden_size);
+        let (mut files, mut places) = (Vec::new(), Vec::new());
+        for (index, documents) in parts.iter().enumerate() {
+            let path = folder.join(format!("{index:05}.safetensors"));
+            let hash = path.with_extension("blake3");
+            if path.exists() && hash.exists() && content_hash::of_file(&path)? != fs_err::read_to_string(&hash)? {
+                recorder.warn(format!("features `{}` are damaged; they are computed again", path.display()))?;
+                fs_err::remove_file(&hash)?;
+            }
+            if !(path.exists() && hash.exists()) {
+                let rows = compute(boundary, shard, decoder, documents.clone())?;
+                recorder.retry_when_full(|_| write(&path, &hash, &rows, key))?;
+            }
+            let mut first = 0;
+            for document in documents.clone() {
+                let rows = boundary.rows(shard, document);
+                places.push((index, first, rows));
+                first += rows;
+            }
+            let file = MappedRows::open(&path)?;
+            if file.dims().0 != first {
+                return Err(TrainError::Plan(format!(
+                    "features `{}` are another shard's; delete its folder",
+                    path.display()
+                )));
+            }
+            files.push(file);
+            recorder.observer.stage(Stage::Features, documents.end as u64, shard.len() as u64);
+            if recorder.observer.stop_requested() {
+                // before any step; whoever knows the job says which
+                return Err(TrainError::Interrupted { step: 0, job: String::new() });
+            }
+        }
+        Ok(Self { files, places })
+    }
+
+    /// Rows of these documents, one after the other.
+    pub(super) fn read(&self, documents: &[usize], device: &Device) -> Result<Tensor> {
+        let rows = documents.iter().map(|&document| {
+            let (file, first, rows) = self.places[document];
+            Ok(self.files[file].read(first, rows, device)?)
+        });
+        Ok(Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+}
+
+fn write(path: &Path, hash: &Path, rows: &Tensor, key: &str) -> Result<()> {
+    MappedRows::write(path, rows, key)?;
+    Ok(atomic::write_atomic(hash, content_hash::of_file(path)?.as_bytes())?)
+}
+
+/// The documents of each file.
+fn parts(boundary: Boundary, shard: &Shard, channels: usize) -> Vec<Range<usize>> {
+    let (mut parts, mut first, mut values) = (Vec::new(), 0, 0);
+    for document in 0..shard.len() {
+        values += boundary.rows(shard, document) * channels;
+        if values >= FILE_VALUES || document + 1 == shard.len() {
+            parts.push(first..document + 1);
+            (first, values) = (document + 1, 0);
+        }
+    }
+    parts
+}
+
+/// The features of these documents, packed into passes.
+fn compute(boundary: Boundary, shard: &Shard, decoder: &Decoder, documents: Range<usize>) -> Result<Tensor> {
+    let examples: Vec<_> = documents.map(|document| shard.document(document).to_example()).collect();
+    let (mut rows, mut first) = (Vec::new(), 0);
+    while first < examples.len() {
+        let (mut end, mut tokens) = (first + 1, examples[first].tokens.len());
+        while end < examples.len() && tokens + examples[end].tokens.len() <= PASS_TOKENS {
+            tokens += examples[end].tokens.len();
+            end += 1;
+        }
+        rows.push(boundary.compute(decoder, &Batch::from_examples(&examples[first..end])?)?);
+        first = end;
+    }
+    Ok(Tensor::cat(&rows, 0)?)
+}
