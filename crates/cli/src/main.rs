@@ -25,14 +25,20 @@ struct Arguments {
 enum Command {
     /// Train a custom model from a job request (Bedrock's CreateModelCustomizationJob JSON)
     Train(commands::train::Train),
+    /// Train every combination of lists of settings, choose on validation data, judge the winner
+    Sweep(commands::sweep::Sweep),
     /// Generate text with a custom model or a base
     Generate(commands::generate::Generate),
     /// List, show, export, delete custom models; import and init bases
     Models(commands::models::Models),
+    /// Check data before a run, look at their tokens, divide them, take out what is personal
+    Data(commands::data::Data),
     /// List jobs, show one
     Jobs(commands::jobs::Jobs),
     /// Train a tokenizer: byte-level BPE on text files
     Tokenizer(commands::tokenizer::TokenizerCommand),
+    /// Check this machine: devices, every op against its reference on each, speed as a share of the limits
+    Doctor(commands::doctor::Doctor),
     /// List the settings of a job: range, default, what each does
     Settings(commands::settings::Settings),
 }
@@ -40,18 +46,28 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Train(command) => command.run(),
+        Command::Sweep(command) => command.run(),
+        Command::Data(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Jobs(command) => command.run(),
         Command::Tokenizer(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Settings(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if terminal::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::data::HasErrors>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", message(&error));
-            let interrupted = matches!(error.downcast_ref(), Some(outcrop_trainer::TrainError::Interrupted { .. }));
+            let interrupted = matches!(
+                error.downcast_ref(),
+                Some(
+                    outcrop_trainer::TrainError::Interrupted { .. }
+                        | outcrop_trainer::TrainError::SweepInterrupted { .. }
+                )
+            );
             ExitCode::from(if interrupted { 130 } else { 1 })
         }
     }

@@ -46,6 +46,9 @@ impl Generate {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = super::home()?;
         let device = outcrop_kernels::device::open(&self.device)?;
+        if let Some(notice) = outcrop_kernels::device::notice(&device) {
+            eprintln!("{notice}");
+        }
         let loaded = super::load(&self.model, &home, &device)?;
         let tokenizer = &loaded.tokenizer;
         let prompt = encode_prompt(tokenizer, &self.prompt)?;

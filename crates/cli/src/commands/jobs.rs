@@ -1,7 +1,8 @@
 //! `outcrop jobs`: what ran, what runs, and one job's plan and progress.
 
 use clap::{Args, Subcommand};
-use outcrop_job::{Event, JobFolder, Record};
+use outcrop_job::sweep::{SweepFolder, TrialStatus};
+use outcrop_job::{Event, Home, JobFolder, Record};
 
 /// Job commands.
 #[derive(Args)]
@@ -12,8 +13,12 @@ pub(crate) struct Jobs {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Every job, newest last
-    List,
+    /// Every job and sweep, newest last; a sweep's trials are counted
+    List {
+        /// Each trial of a sweep in a row of its own
+        #[arg(long)]
+        trials: bool,
+    },
     /// One job: status, plan, last events
     Show {
         /// The job's id
@@ -25,12 +30,15 @@ impl Jobs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = super::home()?;
         match self.verb {
-            Verb::List => {
-                let mut rows = Vec::new();
+            Verb::List { trials } => {
+                let mut rows = sweeps(&home)?;
                 if home.jobs_dir().is_dir() {
                     for entry in fs_err::read_dir(home.jobs_dir())? {
                         let id = entry?.file_name().to_string_lossy().into_owned();
                         let Ok(job) = home.job(&id) else { continue };
+                        if !trials && SweepFolder::of_job(&job).is_some_and(|sweep| is_there(&home, &sweep)) {
+                            continue;
+                        }
                         let records = job.read_events()?;
                         let began =
                             records.first().map(|r| outcrop_job::timestamp::to_text(r.time)).unwrap_or_default();
@@ -58,6 +66,36 @@ impl Jobs {
             }
         }
     }
+}
+
+/// Whether a sweep's folder is there still; trials of one that was deleted are listed by themselves.
+fn is_there(home: &Home, sweep: &str) -> bool {
+    SweepFolder::open(home, sweep).is_ok()
+}
+
+/// A row for each sweep.
+fn sweeps(home: &Home) -> anyhow::Result<Vec<[String; 5]>> {
+    let mut rows = Vec::new();
+    for id in SweepFolder::list(home)? {
+        let sweep = SweepFolder::open(home, &id)?;
+        let Ok(plan) = sweep.read_plan() else { continue };
+        let results = sweep.read_results()?;
+        let count = |status| results.iter().filter(|result| result.status == status).count();
+        let mut progress = format!("{}/{} trials", results.len(), plan.trials.len());
+        for status in [TrialStatus::Diverged, TrialStatus::Stopped] {
+            if count(status) > 0 {
+                progress.push_str(&format!(", {} {}", count(status), status.as_str()));
+            }
+        }
+        let status = match results.len() == plan.trials.len() {
+            _ if sweep.is_locked()? => "InProgress",
+            true => "Completed",
+            false => "InProgress (its process ended, resume it)",
+        };
+        let began = outcrop_job::timestamp::to_text(plan.created);
+        rows.push([began, id, format!("{} (sweep)", plan.name), status.into(), progress]);
+    }
+    Ok(rows)
 }
 
 /// Bedrock's status, and whether a process is at it.

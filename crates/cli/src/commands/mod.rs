@@ -1,9 +1,12 @@
 //! One file per verb.
 
+pub(crate) mod data;
+pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod settings;
+pub(crate) mod sweep;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
 

@@ -26,6 +26,9 @@ pub(crate) struct Train {
     /// cpu (the default), cuda:0 or metal; a resumed job stays where it was
     #[arg(long)]
     device: Option<String>,
+    /// Run the frozen trunk in every epoch instead of keeping its output on disk; the result is the same
+    #[arg(long)]
+    no_feature_cache: bool,
     /// Go on with the job of this id from its newest checkpoint
     #[arg(long, value_name = "ID")]
     resume: Option<String>,
@@ -122,6 +125,7 @@ impl Train {
             job_name: &named.job,
             model_name: &named.model,
             device,
+            feature_cache: !self.no_feature_cache,
             resumed: former,
         };
         let opened = Job::open(inputs, &mut progress);
@@ -204,7 +208,7 @@ fn writable_output(request: &Request, locations: &Locations, folder: &JobFolder)
 }
 
 /// The first Ctrl-C asks the run to checkpoint and stop, the second ends the process at once.
-fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {

@@ -2,10 +2,14 @@
 //! control characters.
 
 mod plan;
+mod prepared;
 mod progress;
+mod sweep;
 
 pub(crate) use plan::plan;
+pub(crate) use prepared::prepared;
 pub(crate) use progress::Progress;
+pub(crate) use sweep::{SweepProgress, columns};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use std::io::Write;
@@ -42,7 +46,7 @@ fn count(number: u64) -> String {
 }
 
 /// Bytes in decimal units.
-fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     match number {
         0..1_000_000 => format!("{:.0} kB", number as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.0} MB", number as f64 / 1e6),
@@ -51,7 +55,7 @@ fn bytes(number: u64) -> String {
 }
 
 /// `1 record`, `2 records`.
-fn counted(number: u64, word: &str) -> String {
+pub(crate) fn counted(number: u64, word: &str) -> String {
     format!("{} {word}{}", count(number), if number == 1 { "" } else { "s" })
 }
 

@@ -3,7 +3,7 @@
 use super::{bytes, count, counted, duration};
 use comfy_table::{ContentArrangement, Table, presets};
 use outcrop_job::Plan;
-use outcrop_job::hyperparameters::Dtype;
+use outcrop_job::hyperparameters::{Dtype, Recompute};
 
 /// The plan, in lines that fit the terminal.
 pub(crate) fn plan(plan: &Plan) -> String {
@@ -15,6 +15,17 @@ pub(crate) fn plan(plan: &Plan) -> String {
     rows.extend(arithmetic(plan));
     rows.push(row("memory", memory(plan)));
     rows.push(row("disk", format!("at most {}", bytes(plan.disk_bytes))));
+    if let Some(features) = &plan.features {
+        let size = bytes(features.bytes);
+        rows.push(row(
+            "features",
+            if features.stored {
+                format!("{size} on disk: the trunk runs once, every epoch from the second on is spared it")
+            } else {
+                format!("not kept ({size}): the trunk runs in every epoch")
+            },
+        ));
+    }
     if let Some(time) = &plan.time {
         let range = format!("{} to {}", duration(time.seconds_low), duration(time.seconds_high));
         rows.push(row("time", format!("{range} for the steps on {}, measured on three of them", plan.device)));
@@ -59,7 +70,12 @@ fn trains(plan: &Plan) -> String {
     let (trained, all) = (count(plan.trainable.parameters), count(plan.base.parameters));
     match plan.trainable.kind.as_str() {
         "head" => format!("the head: {trained} parameters on a frozen base of {all}"),
-        _ => format!("all {trained} parameters"),
+        "all" => format!("all {trained} parameters"),
+        last => {
+            let blocks = last.trim_start_matches("last:").parse().unwrap_or(0);
+            let blocks = counted(blocks, "block");
+            format!("the last {blocks}, final norm and head: {trained} parameters on a frozen base of {all}")
+        }
     }
 }
 
@@ -100,6 +116,10 @@ fn memory(plan: &Plan) -> String {
         bytes(memory.gradient_bytes),
         bytes(memory.optimizer_bytes),
         bytes(memory.activation_bytes),
-        if plan.recompute { " (recomputed)" } else { "" }
+        match plan.recompute {
+            Recompute::Group => " (recomputed in groups)",
+            Recompute::Block => " (recomputed)",
+            _ => "",
+        }
     )
 }

@@ -61,12 +61,13 @@ impl Progress {
     }
 }
 
-fn stage_name(stage: Stage) -> &'static str {
+pub(super) fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::ReadingBase => "reading the base",
         Stage::PreparingData => "checking and tokenizing data",
         Stage::ScoringBase => "scoring the untouched base",
         Stage::ScoringTuned => "scoring the tuned model",
+        Stage::Features => "running the frozen trunk, once",
         Stage::Validating => "validating",
     }
 }
@@ -79,7 +80,11 @@ impl Observer for Progress {
         if self.stage != Some(stage) {
             self.stage = Some(stage);
             self.bar.reset();
-            self.style("{spinner} {msg} {wide_bar} {percent:>3} %");
+            // Bytes of data come steadily, so the time left is worth something; rows to score are of any length.
+            let timed = stage == Stage::PreparingData;
+            let template = "{spinner} {msg} {wide_bar} {percent:>3} %";
+            self.style(&if timed { format!("{template} {{eta}} left") } else { template.to_owned() });
+            self.bar.reset_eta();
             self.bar.set_message(stage_name(stage));
         }
         self.bar.set_length(total.max(1));
