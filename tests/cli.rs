@@ -37,7 +37,7 @@ fn tuned() -> Bench {
 fn help_names_every_command_and_every_command_has_help() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = command(folder.path()).arg("--help").assert().success().stderr(is_empty());
-    for verb in ["train", "generate", "models", "jobs", "tokenizer", "settings"] {
+    for verb in ["train", "generate", "models", "jobs", "tokenizer", "doctor", "settings"] {
         all = all.stdout(contains(format!("\n  {verb} ")));
         command(folder.path()).args([verb, "--help"]).assert().success().stdout(contains("Usage: outcrop"));
     }
@@ -350,4 +350,61 @@ fn the_home_folder_is_checked() {
     let file = file.env("OUTCROP_HOME", &home).args(["models", "list"]).assert().code(1);
     file.stderr(starts_with("error: ").and(contains(bench.path("train.jsonl").to_str().unwrap())));
     assert!(repository().join("datasets").is_dir());
+}
+
+#[test]
+fn doctor_finds_every_op_right_on_the_cpu_and_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path()).args(["doctor", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["threads"].as_u64().unwrap() > 0 && !report["instructionSet"].as_str().unwrap().is_empty());
+    let devices = report["devices"].as_array().unwrap();
+    let device = |name: &str| devices.iter().find(|device| device["name"] == name).unwrap();
+    for (name, feature) in [("cuda:0", "--features cuda"), ("metal", "--features metal")] {
+        if device(name)["available"] == false && device(name)["problem"].as_str().unwrap().contains("built without") {
+            assert!(device(name)["problem"].as_str().unwrap().contains(feature), "{}", device(name));
+        }
+    }
+    let cpu = device("cpu");
+    assert_eq!(cpu["available"], true);
+    assert!(cpu["limits"][0]["copyBytesPerSecond"].as_f64().unwrap() > 1e8);
+    assert!(cpu["limits"][0]["productFlopsPerSecond"].as_f64().unwrap() > 1e8);
+    let ops = cpu["ops"].as_array().unwrap();
+    let names: Vec<&str> = ops.iter().map(|op| op["op"].as_str().unwrap()).collect();
+    for name in
+        ["linear", "attention", "head_loss", "layer_norm", "rms_norm", "rope", "gated_mlp", "gelu", "adamw", "lion"]
+    {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    for op in ops {
+        assert_eq!(op["failures"], json!([]), "{op}");
+        for (dtype, allowed) in report["tolerances"].as_object().unwrap() {
+            let found = op["largestDifference"][dtype]["forward"].as_f64().unwrap();
+            assert!(found <= allowed.as_f64().unwrap(), "{op}");
+        }
+        let timed = cpu["timings"].as_array().unwrap().iter().filter(|timing| timing["op"] == op["op"]);
+        assert!(timed.inspect(|t| assert!(t["forward"]["seconds"].as_f64().unwrap() > 0.0, "{t}")).count() > 0, "{op}");
+    }
+    let linear = ops.iter().find(|op| op["op"] == "linear").unwrap();
+    assert_eq!((&linear["forwardKernel"], &linear["backwardKernel"]), (&json!("fused"), &json!("fused")));
+    assert!(common::names(folder.path()).is_empty(), "doctor writes nothing");
+}
+
+#[test]
+fn doctor_shows_tables_of_80_columns_and_refuses_a_device_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path()).args(["doctor", "--device", "cpu"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in ["GFLOP/s", "Largest difference from the reference", "head_loss", "fused", "Median milliseconds"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+    }
+    let refusal = command(folder.path()).args(["doctor", "--device", "tpu"]).output().unwrap();
+    assert_eq!(refusal.status.code(), Some(1));
+    let message = error_of(&String::from_utf8(refusal.stderr).unwrap());
+    assert_eq!(message, "device `tpu` is unknown, use `cpu`, `cuda:0` or `metal`");
 }

@@ -15,6 +15,7 @@ const TESTED: &[(&str, fn())] = &[
     ("learningRate", r34_learning_rate_is_the_rate_of_the_steps),
     ("learningRateWarmupSteps", r34_warm_up_rises_in_a_line),
     ("schedule", r34_schedule_shapes_the_rate),
+    ("decayFraction", r34_decay_fraction_is_the_share_of_the_fall),
     ("trainable", r34_trainable_chooses_the_tensors),
     ("maxSequenceLength", r34_max_sequence_length_bounds_rows_and_records),
     ("microBatchTokens", r34_r1_micro_batch_tokens_cuts_the_step_and_leaves_its_loss),
@@ -127,6 +128,13 @@ fn r34_warm_up_rises_in_a_line() {
 }
 
 #[test]
+fn r34_decay_fraction_is_the_share_of_the_fall() {
+    let both = [("schedule", "wsd"), ("learningRate", "1"), ("maxSteps", "4")];
+    let (_bench, runs) = pair("decayFraction", ["0.5", "1"], &both);
+    assert_eq!(of_both(&runs, rates), [vec![1.0, 1.0, 1.0, 0.5], vec![1.0, 0.75, 0.5, 0.25]]);
+}
+
+#[test]
 fn r34_schedule_shapes_the_rate() {
     let bench = Bench::new();
     let rates = |name: &str| rates(&bench.completed(&[("schedule", name), ("learningRate", "1"), ("maxSteps", "4")]));
@@ -152,6 +160,15 @@ fn r34_trainable_chooses_the_tensors() {
     names.sort();
     assert_eq!(all.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
     assert_eq!(of_both(&runs, |run| run.job().plan()["trainable"]["kind"].clone()), [json!("head"), json!("all")]);
+    let last = bench.completed(&[("trainable", "last:1"), ("learningRate", "0.001")]);
+    let trained: Vec<String> = norms(&last).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(trained.len(), 11, "the nine of a block, norm and head: {trained:?}");
+    let outside = |name: &&String| {
+        !name.starts_with("model.layers.") && *name != "model.norm.weight" && *name != "lm_head.weight"
+    };
+    assert!(trained.iter().find(outside).is_none(), "{trained:?}");
+    let refused = bench.refused(&bench.request(&[("trainable", "last:99")]));
+    assert!(refused.contains("hyperParameters.trainable is `last:99`, but the base has "), "{refused}");
     // the default follows what the job is for
     let run = bench.run(&text_request(&bench, &[("epochCount", "1")])).expect_success();
     assert_eq!(run.job().plan()["trainable"]["kind"], "all");
@@ -435,8 +452,11 @@ fn r34_general_data_is_what_forgetting_is_measured_on() {
 #[test]
 fn r34_recompute_saves_memory_and_changes_no_bit() {
     let (_bench, runs) = pair("recompute", ["none", "block"], &[("trainable", "all")]);
-    assert_eq!(of_both(&runs, |run| run.job().plan()["recompute"].clone()), [json!(false), json!(true)]);
+    assert_eq!(of_both(&runs, |run| run.job().plan()["recompute"].clone()), [json!("none"), json!("block")]);
     let [none, block] = of_both(&runs, |run| run.job().plan()["memory"]["activationBytes"].as_u64().unwrap());
     assert!(block < none, "{block} {none}");
+    let (_bench, grouped) = pair("recompute", ["block", "group"], &[("trainable", "all")]);
+    assert_eq!(of_both(&grouped, |run| run.job().plan()["recompute"].clone()), [json!("block"), json!("group")]);
+    assert_eq!(runs[0].delta_hash(), grouped[1].delta_hash());
     assert_eq!(runs[0].delta_hash(), runs[1].delta_hash());
 }

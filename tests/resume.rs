@@ -109,6 +109,11 @@ fn r25_r26_a_killed_run_of_the_head_ends_as_one_that_was_not() {
 }
 
 #[test]
+fn r25_r26_a_killed_run_of_the_last_blocks_ends_as_one_that_was_not() {
+    r25_r26_killed("last:2", &[3, 10, 20]);
+}
+
+#[test]
 fn r25_r26_a_killed_run_of_all_weights_ends_as_one_that_was_not() {
     r25_r26_killed("all", &[5, 14, 22, 33]);
 }
@@ -289,4 +294,48 @@ fn a_second_run_in_a_locked_job_folder_is_refused() {
     assert_eq!(run.error(), expected);
     running.signal("CONT");
     assert_eq!(running.end().0, Some(0), "the first run doesn't notice");
+}
+
+/// Runs `job.json` with more arguments.
+fn run_with(bench: &Bench, more: &[&str]) -> Run {
+    let before = bench.jobs();
+    let mut run = bench.train(&[&["job.json"], more].concat()).expect_success();
+    run.job = bench.jobs().into_iter().find(|job| !before.contains(job));
+    run
+}
+
+#[test]
+fn r3_features_from_the_store_computed_and_mended_give_the_same_bits() {
+    for trainable in ["head", "last:1", "last:2"] {
+        let bench = bench();
+        bench.write("job.json", request(&bench, trainable, "0").to_string());
+        let store = bench.path("home/cache/features");
+        let computed = run_with(&bench, &["--no-feature-cache"]);
+        assert!(common::files(&store).is_empty(), "nothing is kept with --no-feature-cache");
+        assert_eq!(computed.job().plan()["features"]["stored"], false);
+        let stored = run_with(&bench, &[]);
+        assert_eq!(stored.job().plan()["features"]["stored"], true);
+        assert_eq!(measures(&stored.job()), measures(&computed.job()), "{trainable}");
+        assert_eq!(stored.delta_hash(), computed.delta_hash(), "{trainable}");
+        // one file damaged, one as a killed extraction leaves it
+        let files: Vec<_> =
+            common::files(&store).into_iter().filter(|f| f.extension().unwrap() == "safetensors").collect();
+        assert_eq!(files.len(), 2, "training and validation");
+        let mut bytes = fs_err::read(&files[0]).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs_err::write(&files[0], bytes).unwrap();
+        fs_err::remove_file(files[1].with_extension("blake3")).unwrap();
+        let mended = run_with(&bench, &[]);
+        let warnings = mended.job().events_of("warning");
+        let told = |event: &Value| event["message"].as_str().unwrap().contains("are damaged; they are computed again");
+        assert_eq!(warnings.iter().filter(|event| told(event)).count(), 1, "{warnings:?}");
+        assert_eq!(measures(&mended.job()), measures(&computed.job()), "{trainable}");
+        assert_eq!(mended.delta_hash(), computed.delta_hash(), "{trainable}");
+        // other data never meets these features
+        bench.write("job.json", request(&bench, trainable, "0").to_string());
+        bench.write("train.jsonl", records(39));
+        let other = run_with(&bench, &[]);
+        assert_ne!(other.delta_hash(), computed.delta_hash());
+        assert_eq!(common::files(&store).len(), 6, "a store of its own");
+    }
 }
