@@ -51,8 +51,8 @@ fn plan(sweep: &SweepPlan, first: &Plan, at_a_time: usize) -> String {
     };
     rows.push(row("epochs", format!("{} in {runs}, for {} trial-epochs{saved}", epochs(trained), epochs(alone))));
     if first.trainable.kind != "all" {
-        let passes = if sweep.trunk_once { "1".to_string() } else { epochs(trained) };
-        rows.push(row("frozen base", format!("{passes} passes over the data instead of {}", epochs(alone))));
+        let passes = if sweep.trunk_once { "1 pass".to_string() } else { format!("{} passes", epochs(trained)) };
+        rows.push(row("frozen base", format!("{passes} over the data instead of {}", epochs(alone))));
     }
     let memory = format!("about {} a run", bytes(first.memory.total_bytes));
     rows.push(row("memory", format!("{memory}, {} at a time", counted(at_a_time as u64, "run"))));
