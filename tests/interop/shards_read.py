@@ -1,7 +1,8 @@
 """Reads the shards of a job with `safetensors.numpy.load_file` and compares them with `transformers`' tokens.
 
 Usage: shards_read.py JOB_FOLDER, with OUTCROP_HOME set to the home of the job
-Of every data set in the job's plan there must be a shard with the same tokens, documents and counted spans.
+Of every data set in the job's plan there must be a shard with the same tokens, documents and counted spans: records in the
+order of their files, rows of text in any order, since packing lays them out.
 """
 
 import itertools
@@ -37,6 +38,22 @@ def difference(shard, wanted):
     return None
 
 
+def by_content(columns):
+    """The same documents, sorted by their tokens and spans."""
+    tokens, offsets = list(map(int, columns["tokens"])), list(map(int, columns["offsets"]))
+    targets = [tuple(map(int, span)) for span in columns["targets"]]
+    firsts = list(map(int, columns["target_offsets"]))
+    documents = sorted(
+        (tokens[offsets[i] : offsets[i + 1]], targets[firsts[i] : firsts[i + 1]]) for i in range(len(offsets) - 1)
+    )
+    return {
+        "tokens": numpy.array(list(itertools.chain.from_iterable(tokens for tokens, _ in documents))),
+        "offsets": numpy.array([0, *itertools.accumulate(len(tokens) for tokens, _ in documents)]),
+        "targets": numpy.array(list(itertools.chain.from_iterable(spans for _, spans in documents))),
+        "target_offsets": numpy.array([0, *itertools.accumulate(len(spans) for _, spans in documents)]),
+    }
+
+
 def shape(shard):
     return len(shard["offsets"]) - 1, len(shard["tokens"]), len(shard["targets"])
 
@@ -56,6 +73,8 @@ def main():
         if not alike:
             found = f"there are {sorted(map(shape, shards))}"
             sys.exit(f"{data_set['location']}: no shard has (documents, tokens, spans) {shape(wanted)}; {found}")
+        if not all(file["path"].endswith(".jsonl") for file in data_set["files"]):
+            wanted, alike = by_content(wanted), [by_content(shard) for shard in alike]
         differences = [difference(shard, wanted) for shard in alike]
         if None not in differences:
             sys.exit(f"{data_set['location']}: {differences[0]}")
