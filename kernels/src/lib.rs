@@ -12,6 +12,7 @@
 
 pub mod adamw;
 pub mod adamw_8bit;
+pub mod allocator;
 mod arguments;
 pub mod attention;
 pub mod autograd;

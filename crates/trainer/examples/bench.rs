@@ -26,6 +26,7 @@ use std::time::Instant;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    outcrop_kernels::allocator::keep_freed_pages();
     let mut arguments = std::env::args().skip(1);
     let mode = arguments.next().unwrap_or_default();
     let mut options = HashMap::new();

@@ -73,6 +73,7 @@ pub struct Job {
 impl Job {
     /// Resolves, checks, loads, and scores the base. Errors: whatever would stop the run later, said now.
     pub fn open(inputs: Inputs, observer: &mut dyn Observer) -> Result<Self> {
+        outcrop_kernels::allocator::keep_freed_pages();
         let device = outcrop_kernels::device::open(inputs.device)?;
         let models = ModelStore::new(inputs.home.models_dir());
         // a run that was killed after its model was saved may go on
