@@ -31,6 +31,7 @@ pub mod linear;
 pub mod lion;
 mod matmul;
 pub mod parameter;
+pub mod pool;
 pub mod residual;
 pub mod rms_norm;
 pub mod rope;

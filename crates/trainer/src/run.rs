@@ -14,7 +14,7 @@ use outcrop_eval::Comparison;
 use outcrop_job::event::{Event, Planned, Step, Validation};
 use outcrop_job::plan::TimePlan;
 use outcrop_job::{ModelRecord, Plan, Request};
-use outcrop_kernels::Gradients;
+use outcrop_kernels::{Gradients, pool};
 use outcrop_model::Row;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -308,14 +308,12 @@ impl<'a> Run<'a> {
         if sample.is_some() {
             coverage::check(&self.gradients, factors.is_some().then_some((&self.job.weights[0].0, result.grad_norm)))?;
         }
-        match &factors {
-            Some(factors) => {
-                self.optimizer.update_head(&self.job.weights, factors, learning_rate, result.clip_factor)?;
-            }
-            None => {
-                self.optimizer.update(self.job.named_weights(), &self.gradients, learning_rate, result.clip_factor)?;
-            }
-        }
+        let (weights, optimizer, gradients) = (&self.job.weights, &mut self.optimizer, &self.gradients);
+        let named = weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        pool::run(|| match &factors {
+            Some(factors) => optimizer.update_head(weights, factors, learning_rate, result.clip_factor),
+            None => optimizer.update(named, gradients, learning_rate, result.clip_factor),
+        })?;
         // ------------------------------------------------------------------------------------------------------------
         let StepGradient { loss, target_tokens, tokens, grad_norm, clip_factor } = result;
         self.state.step = number;

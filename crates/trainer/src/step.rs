@@ -6,7 +6,7 @@ use crate::{Optimizer, Result, TrainError};
 use candle_core::Tensor;
 use outcrop_data::Batch;
 use outcrop_kernels::head_step::{self, Factors};
-use outcrop_kernels::{Gradients, global_norm, head_loss};
+use outcrop_kernels::{Gradients, global_norm, head_loss, pool};
 use outcrop_model::{Decoder, Recompute, Row};
 
 /// The sum of a step's gradients and what is known of it before the update.
@@ -40,11 +40,11 @@ pub fn gradient(
     let (mut sum, mut tokens) = (0f64, 0u64);
     for batch in micro_batches {
         let row = Row::new(batch.tokens.clone(), &batch.offsets)?;
-        let nll = decoder.loss_backward(&row, &batch.targets, scale, recompute, gradients)?;
+        let nll = pool::run(|| decoder.loss_backward(&row, &batch.targets, scale, recompute, gradients))?;
         sum += nll.iter().map(|&value| f64::from(value)).sum::<f64>();
         tokens += batch.tokens.len() as u64;
     }
-    let (loss, grad_norm) = (sum / target_tokens as f64, global_norm::global_norm(gradients)?);
+    let (loss, grad_norm) = (sum / target_tokens as f64, pool::run(|| global_norm::global_norm(gradients))?);
     if !loss.is_finite() || !grad_norm.is_finite() {
         return Err(TrainError::NotFinite { loss, grad_norm, culprit: first_not_finite(gradients)? });
     }
@@ -102,12 +102,16 @@ pub(crate) fn above(
             let h = Tensor::cat(&inputs, 0)?;
             let next: Vec<u32> =
                 rows.iter().zip(batches).flat_map(|(row, batch)| row.next_tokens(&batch.targets)).collect();
-            (nll, factors) = head(&job.decoder, &h, &next, scale, optimizer, gradients)?;
+            let decoder = &job.decoder;
+            (nll, factors) = pool::run(|| head(decoder, &h, &next, scale, optimizer, gradients))?;
         }
         Boundary::Block(block) => {
             for ((x, row), batch) in inputs.into_iter().zip(&rows).zip(batches) {
                 let (decoder, targets) = (&job.decoder, &batch.targets);
-                nll.extend(decoder.loss_backward_above(x, block, row, targets, scale, job.recompute, gradients)?);
+                let recompute = job.recompute;
+                nll.extend(pool::run(|| {
+                    decoder.loss_backward_above(x, block, row, targets, scale, recompute, gradients)
+                })?);
             }
         }
     }

@@ -39,6 +39,6 @@ pub(crate) fn chunk(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], f: F
         let g = g[i] * f.scale;
         m[i] += f.one_minus_beta1 * (g - m[i]);
         v[i] = f.beta2 * v[i] + f.one_minus_beta2 * g * g;
-        p[i] = p[i] * f.keep - f.step_size * (m[i] / (v[i].sqrt() / f.root_correction + f.epsilon));
+        p[i] = p[i] * f.keep - f.step_size * (m[i] / (v[i].sqrt() * f.root_factor + f.epsilon));
     }
 }

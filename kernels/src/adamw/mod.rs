@@ -55,7 +55,8 @@ pub(crate) struct Factors {
     pub(crate) one_minus_beta1: f32,
     pub(crate) beta2: f32,
     pub(crate) one_minus_beta2: f32,
-    pub(crate) root_correction: f32,
+    /// 1 / sqrt(1 - beta2^step): a product where PyTorch divides, within one rounding.
+    pub(crate) root_factor: f32,
     pub(crate) step_size: f32,
     pub(crate) epsilon: f32,
     pub(crate) scale: f32,
@@ -69,7 +70,7 @@ impl Update {
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
             one_minus_beta2: (1.0 - self.beta2) as f32,
-            root_correction: (1.0 - self.beta2.powf(steps)).sqrt() as f32,
+            root_factor: (1.0 - self.beta2.powf(steps)).sqrt().recip() as f32,
             step_size: (self.learning_rate / (1.0 - self.beta1.powf(steps))) as f32,
             epsilon: self.epsilon as f32,
             scale: self.gradient_scale as f32,

@@ -154,7 +154,7 @@ impl WithSimd for Adam<'_> {
         let Self { w, m, v, g, factors: f } = self;
         let splat = |value: f32| simd.splat_f32s(value);
         let (keep, one_minus_beta1, beta2) = (splat(f.keep), splat(f.one_minus_beta1), splat(f.beta2));
-        let (one_minus_beta2, correction) = (splat(f.one_minus_beta2), splat(f.root_correction));
+        let (one_minus_beta2, root_factor) = (splat(f.one_minus_beta2), splat(f.root_factor));
         let (step_size, epsilon, scale) = (splat(f.step_size), splat(f.epsilon), splat(f.scale));
         let ((w, w_rest), (m, m_rest)) = (S::as_mut_simd_f32s(w), S::as_mut_simd_f32s(m));
         let ((v, v_rest), (g, g_rest)) = (S::as_mut_simd_f32s(v), S::as_simd_f32s(g));
@@ -163,7 +163,7 @@ impl WithSimd for Adam<'_> {
             let first = simd.add_f32s(*m, simd.mul_f32s(one_minus_beta1, simd.sub_f32s(g, *m)));
             let squared = simd.mul_f32s(simd.mul_f32s(one_minus_beta2, g), g);
             let second = simd.add_f32s(simd.mul_f32s(beta2, *v), squared);
-            let root = simd.add_f32s(simd.div_f32s(simd.sqrt_f32s(second), correction), epsilon);
+            let root = simd.add_f32s(simd.mul_f32s(simd.sqrt_f32s(second), root_factor), epsilon);
             let moved = simd.mul_f32s(step_size, simd.div_f32s(first, root));
             *w = simd.sub_f32s(simd.mul_f32s(*w, keep), moved);
             *m = first;

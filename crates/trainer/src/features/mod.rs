@@ -13,6 +13,7 @@ use candle_core::{DType, Tensor};
 use outcrop_data::{Batch, Shard};
 use outcrop_job::content_hash;
 use outcrop_job::hyperparameters::Trainable;
+use outcrop_kernels::pool;
 use outcrop_model::{Decoder, Row};
 use std::path::Path;
 use store::Store;
@@ -51,10 +52,10 @@ impl Boundary {
     /// The features of a batch. Shapes: (targets, C) or (T, C).
     pub(crate) fn compute(self, decoder: &Decoder, batch: &Batch) -> Result<Tensor> {
         let row = Row::new(batch.tokens.clone(), &batch.offsets)?;
-        Ok(match self {
-            Self::Head => decoder.trunk(&row, &batch.targets)?,
-            Self::Block(block) => decoder.below(&row, block)?,
-        })
+        Ok(pool::run(|| match self {
+            Self::Head => decoder.trunk(&row, &batch.targets),
+            Self::Block(block) => decoder.below(&row, block),
+        })?)
     }
 }
 
