@@ -10,16 +10,16 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::encode::{Encoded, Place, encode, problem};
 use crate::error::{DataError, MAX_LISTED, Problem, Problems};
-use crate::example::{Example, Pair, encode_document, encode_pair, with_bos};
+use crate::example::{Example, Pair, with_bos};
 use crate::journal::Journal;
 use crate::options::{LongRecords, PrepareOptions};
 use crate::packing::{PACKING_WINDOW, RowPacker};
-use crate::reader::{Limits, Part, Position, Reader, Work};
-use crate::record::{self, Record};
+use crate::reader::{Limits, Position, Reader, Work};
 use crate::source::Sources;
 use crate::summary::{LengthHistogram, Summary};
-use crate::tokenizer::{TextTokenizer, TokenizerError};
+use crate::tokenizer::TextTokenizer;
 use crate::writer::{Mark, ShardWriter, Spool};
 
 /// Largest vocabulary whose ids fit 16 bits.
@@ -30,21 +30,6 @@ const OPEN_TOKENS: usize = 1 << 19;
 /// Most different extra keys that are counted one by one.
 const MAX_EXTRA_KEYS: usize = 1000;
 const OTHER_KEYS: &str = "(other keys)";
-
-/// What a worker makes of a piece of work.
-enum Encoded {
-    Pair { pair: Pair, blank: Option<&'static str>, extra_keys: Vec<String> },
-    Document { example: Example, extra_keys: Vec<String> },
-    Piece { tokens: Vec<u32>, first: bool, last: bool },
-    Conversation,
-}
-
-/// Where a record stands.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Place {
-    file: u32,
-    line: u64,
-}
 
 /// A piece of raw text on its way into a row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -419,63 +404,6 @@ impl Progress {
 /// R8, by position: the last token of an example is its end token.
 fn ends_in_target(example: &Example) -> bool {
     example.targets.last().is_some_and(|(_, end)| *end as usize == example.tokens.len())
-}
-
-fn problem(sources: &Sources, place: Place, column: Option<u64>, message: String) -> Problem {
-    Problem { path: sources.files()[place.file as usize].path.clone(), line: Some(place.line), column, message }
-}
-
-/// The work of one core on one record or piece.
-fn encode(sources: &Sources, tokenizer: &TextTokenizer, work: Work) -> Result<(Place, Encoded), Problem> {
-    // A text is one document, which begins on line 1; what is wrong with it is told by the line of the piece.
-    let line = if matches!(work.part, Part::Text { .. }) { 1 } else { work.line };
-    let place = Place { file: work.file, line };
-    let at = Place { file: work.file, line: work.line };
-    let refuse = |message: String| problem(sources, at, None, message);
-    let encoded = match work.part {
-        Part::Line(line) => {
-            let parsed = record::parse(&line, sources.kind())
-                .map_err(|error| problem(sources, place, error.column, error.message))?;
-            encode_record(tokenizer, parsed).map_err(refuse)?
-        }
-        Part::Text { context, text, first, last } => {
-            let tokens = tokenizer.encode_after(&context, &text).map_err(|error| {
-                let at = Place { line: at.line + lines_before(&error, &text), ..at };
-                problem(sources, at, None, error.to_string())
-            })?;
-            let tokens =
-                tokens.ok_or_else(|| refuse("the tokenizer can't read this text in pieces; split the file".into()))?;
-            Encoded::Piece { tokens, first, last }
-        }
-    };
-    Ok((place, encoded))
-}
-
-/// Lines in front of what an error is about, as far as it can be found again.
-fn lines_before(error: &TokenizerError, text: &str) -> u64 {
-    let TokenizerError::LongWord { bytes } = error else { return 0 };
-    text.split('\n').position(|line| line.len() >= *bytes).unwrap_or(0) as u64
-}
-
-fn encode_record(tokenizer: &TextTokenizer, parsed: record::Parsed) -> Result<Encoded, String> {
-    let extra_keys = parsed.extra_keys;
-    match parsed.record {
-        Record::Pair { prompt, completion } => {
-            let blank = match (completion.is_empty(), completion.trim().is_empty()) {
-                (true, _) => Some("empty"),
-                (false, true) => Some("only white space"),
-                (false, false) => None,
-            };
-            let pair = encode_pair(tokenizer, &prompt, &completion).map_err(|error| error.to_string())?;
-            Ok(Encoded::Pair { pair, blank, extra_keys })
-        }
-        Record::Conversation(_) => Ok(Encoded::Conversation),
-        Record::Input(text) if text.trim().is_empty() => Err("`input` holds no text; remove the record".into()),
-        Record::Input(text) => {
-            let example = encode_document(tokenizer, &text).map_err(|error| error.to_string())?;
-            Ok(Encoded::Document { example, extra_keys })
-        }
-    }
 }
 
 /// Shortens a pair to `max` tokens from the left of its prompt, keeping BOS; `None` where a target would be lost.

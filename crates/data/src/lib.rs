@@ -9,6 +9,7 @@ mod builder;
 pub mod check;
 mod conversation;
 mod cuts;
+mod encode;
 mod error;
 mod example;
 mod input;

@@ -184,4 +184,6 @@ fn open_cached(path: &Path, key: &str) -> Result<Option<Shard>, DataError> {
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod tests;
