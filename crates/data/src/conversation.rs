@@ -8,9 +8,12 @@
 use serde_json::{Map, Value};
 
 use crate::json_place::{Step, offset};
+use crate::record::shown_key;
 
 /// The value of `schemaVersion`.
 pub const BEDROCK_SCHEMA: &str = "bedrock-conversation-2024";
+/// Different keys that training doesn't use which are told of one record.
+const MAX_EXTRA_KEYS: usize = 1000;
 /// What no text of a Claude record may hold.
 const MARKERS: [&str; 2] = ["\nHuman:", "\nAssistant:"];
 
@@ -84,7 +87,7 @@ pub(crate) fn parse(
     let mut extra_keys: Vec<String> = entries
         .keys()
         .filter(|key| !["schemaVersion", "system", "messages"].contains(&key.as_str()))
-        .cloned()
+        .map(|key| shown_key(key))
         .collect();
     let system = entries.get("system").map(|system| parser.system(form, system)).transpose()?;
     let path = [Step::Key("messages")];
@@ -148,7 +151,7 @@ impl Parser<'_> {
             return Err(self.error(&path, format!("`messages[{index}]` is {what}; it must be an object")));
         };
         for key in entries.keys().filter(|key| !["role", "content"].contains(&key.as_str())) {
-            note(extra_keys, format!("messages[].{key}"));
+            note(extra_keys, format!("messages[].{}", shown_key(key)));
         }
         let inner = |key: &'static str| [path[0], path[1], Step::Key(key)];
         let role = match entries.get("role") {
@@ -221,7 +224,7 @@ impl Parser<'_> {
             Some(Value::String(text)) => {
                 self.text(ConversationForm::Bedrock, &at, &format!("{name}.text"), text)?;
                 for key in entries.keys().filter(|key| *key != "text") {
-                    note(extra_keys, format!("messages[].content[].{key}"));
+                    note(extra_keys, format!("messages[].content[].{}", shown_key(key)));
                 }
                 Ok(text.clone())
             }
@@ -249,7 +252,7 @@ impl Parser<'_> {
 }
 
 fn note(keys: &mut Vec<String>, key: String) {
-    if !keys.contains(&key) {
+    if keys.len() < MAX_EXTRA_KEYS && !keys.contains(&key) {
         keys.push(key);
     }
 }

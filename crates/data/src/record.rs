@@ -140,12 +140,20 @@ fn missing_keys(entries: &[(String, Value)], kind: SourceKind) -> String {
     }
 }
 
-/// A key in a message: the whole of it, or its beginning.
+/// A key in a message: the whole of it, or its beginning, on one line whatever it holds.
 pub(crate) fn shown_key(key: &str) -> String {
-    match key.char_indices().nth(SHOWN_KEY_CHARACTERS) {
-        None => key.to_owned(),
-        Some((end, _)) => format!("{}…", &key[..end]),
+    let mut shown = String::new();
+    for (index, character) in key.chars().enumerate() {
+        match character {
+            _ if index == SHOWN_KEY_CHARACTERS => {
+                shown.push('…');
+                break;
+            }
+            _ if character.is_control() => shown.extend(character.escape_default()),
+            _ => shown.push(character),
+        }
     }
+    shown
 }
 
 pub(crate) fn type_name(value: &Value) -> &'static str {
@@ -240,6 +248,15 @@ mod tests {
             error(r#"{"text": "b"}"#, SourceKind::Inputs),
             "found key `text`; a continued pre-training record needs `input`"
         );
+    }
+
+    /// Found by the fuzz target `record`.
+    #[test]
+    fn a_key_stays_on_one_line() {
+        let line = format!("{{\"pro\\nmpt\\u001b[31m{}\": 1}}", "é".repeat(100));
+        let message = error(&line, SourceKind::Inputs);
+        let start = format!("found key `pro\\nmpt\\u{{1b}}[31m{}…`; ", "é".repeat(48));
+        assert!(message.starts_with(&start), "{message}");
     }
 
     #[test]
