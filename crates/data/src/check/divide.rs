@@ -7,15 +7,18 @@
 use std::io::Write;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::facts::{self, Work};
 use super::files::{Body, CheckedFile, Pieces, Role, discover};
+use super::findings::Place;
 use super::labels::Labels;
 use super::leakage::EvalGrams;
 use super::near::{Clusters, NONE, Near, RecordInfo};
 use super::words::mix;
 use crate::error::DataError;
+use crate::reader::MAX_LINE_BYTES;
 
 /// The sides of a division.
 pub const SIDES: [&str; 3] = ["train", "validation", "test"];
@@ -42,23 +45,30 @@ pub struct Divided {
     pub clusters: u64,
     /// By label the records of each side; empty where the completions are no labels.
     pub labels: std::collections::BTreeMap<String, [u64; 3]>,
+    /// The side of every record, in order: 0 training, 1 validation, 2 test.
+    #[serde(skip)]
+    pub sides: Vec<u8>,
+    /// Hash of the lines, to see that they are still the same when they are written.
+    #[serde(skip)]
+    content: blake3::Hash,
 }
 
-/// The side of every record of a JSONL file, in order: 0 training, 1 validation, 2 test.
+/// Divides the records of a JSONL file.
 ///
 /// Errors: it isn't JSONL, a line is no record, a share leaves a side empty, more records than the bound of memory takes.
-pub fn divide(file: &Path, options: &DivideOptions) -> Result<(Vec<u8>, Divided), DataError> {
+pub fn divide(file: &Path, options: &DivideOptions) -> Result<Divided, DataError> {
     let shares = [options.validation, options.test];
     if shares.iter().any(|share| !(0.0..1.0).contains(share)) || shares.iter().sum::<f64>() >= 1.0 {
         return Err(DataError::Option("the shares of validation and test must be under 100 percent together".into()));
     }
     let files = jsonl(file)?;
-    let (near, labels) = read(&files, options)?;
+    let (near, labels, content) = read(&files, options)?;
     let clusters = near.search();
     let groups = clusters.groups();
     let sides = assign(&clusters, &groups, &labels, options);
-    let mut divided = Divided { records: [0; 3], clusters: groups.len() as u64, labels: Default::default() };
-    for (side, record) in sides.iter().zip(&clusters.records) {
+    let clusters_kept = groups.len() as u64;
+    let mut divided = Divided { records: [0; 3], clusters: clusters_kept, labels: Default::default(), sides, content };
+    for (side, record) in divided.sides.iter().zip(&clusters.records) {
         divided.records[*side as usize] += 1;
         if labels.are_labels() {
             divided.labels.entry(labels.name(record.label).to_owned()).or_default()[*side as usize] += 1;
@@ -68,25 +78,34 @@ pub fn divide(file: &Path, options: &DivideOptions) -> Result<(Vec<u8>, Divided)
         if share > 0.0 && divided.records[side] == 0 {
             return Err(DataError::Option(format!(
                 "of {} records none is left for {}; change the shares or add records",
-                sides.len(),
+                divided.sides.len(),
                 SIDES[side]
             )));
         }
     }
-    Ok((sides, divided))
+    Ok(divided)
 }
 
 /// Copies the lines of a file to the writers of their sides, byte for byte but for the line end.
-pub fn write_sides(file: &Path, sides: &[u8], outs: &mut [&mut dyn Write; 3]) -> Result<(), DataError> {
+/// Errors: it can't be read or written, or isn't what was divided any more; what was written is worth nothing then.
+pub fn write_sides(file: &Path, divided: &Divided, outs: &mut [&mut dyn Write; 3]) -> Result<(), DataError> {
     let files = jsonl(file)?;
-    let mut next = sides.iter();
-    each_line(&files, &mut |line, _| {
-        let changed = || DataError::Source(format!("`{}` changed while it was read", file.display()));
-        let side = next.next().ok_or_else(changed)?;
-        outs[*side as usize].write_all(line)?;
-        outs[*side as usize].write_all(b"\n")?;
+    let changed = || DataError::Source(format!("`{}` changed while it was read; split it again", file.display()));
+    let (mut next, mut hasher) = (divided.sides.iter(), blake3::Hasher::new());
+    each_chunk(&files, &mut |lines| {
+        for (line, _) in lines {
+            let out = &mut outs[*next.next().ok_or_else(changed)? as usize];
+            out.write_all(line)?;
+            out.write_all(b"\n")?;
+            hash_line(&mut hasher, line);
+        }
         Ok(())
-    })
+    })?;
+    if next.next().is_some() || hasher.finalize() != divided.content { Err(changed()) } else { Ok(()) }
+}
+
+fn hash_line(hasher: &mut blake3::Hasher, line: &[u8]) {
+    hasher.update(line).update(b"\n");
 }
 
 fn jsonl(file: &Path) -> Result<Vec<CheckedFile>, DataError> {
@@ -98,19 +117,21 @@ fn jsonl(file: &Path) -> Result<Vec<CheckedFile>, DataError> {
     }
 }
 
-/// What is done with a line and its place.
-type Each<'a> = dyn FnMut(&[u8], super::findings::Place) -> Result<(), DataError> + 'a;
+/// What is done with some lines and their places.
+type Each<'a> = dyn FnMut(&[(&[u8], Place)]) -> Result<(), DataError> + 'a;
 
-fn each_line(files: &[CheckedFile], each: &mut Each) -> Result<(), DataError> {
-    let mut pieces = Pieces::new(files, 0..1);
+/// Hands on the lines of a file, a bounded number at a time.
+fn each_chunk(files: &[CheckedFile], each: &mut Each) -> Result<(), DataError> {
+    let mut pieces = Pieces::new(files, 0..1, MAX_LINE_BYTES);
     loop {
         let items = pieces.next_chunk()?;
         if items.is_empty() {
             return Ok(());
         }
-        for item in items {
+        let mut lines = Vec::new();
+        for item in &items {
             match &item.body {
-                Body::Line(line) => each(line, item.place)?,
+                Body::Line(line) => lines.push((line.as_slice(), item.place)),
                 Body::Hit(hit) if hit.rule.level == super::rules::Level::Error => {
                     let place = format!("{}:{}", files[0].name, item.place.line);
                     return Err(DataError::Source(format!("{place}: {}{}", hit.rule.title, hit.message)));
@@ -118,30 +139,35 @@ fn each_line(files: &[CheckedFile], each: &mut Each) -> Result<(), DataError> {
                 _ => {}
             }
         }
+        each(&lines)?;
     }
 }
 
-fn read(files: &[CheckedFile], options: &DivideOptions) -> Result<(Near, Labels), DataError> {
-    let (mut near, mut labels) = (Near::new(options.near_bytes), Labels::default());
+fn read(files: &[CheckedFile], options: &DivideOptions) -> Result<(Near, Labels, blake3::Hash), DataError> {
+    let (mut near, mut labels, mut hasher) = (Near::new(options.near_bytes), Labels::default(), blake3::Hasher::new());
     let grams = EvalGrams::default();
     let work = Work { tokens: None, profile: None, grams: &grams, near: true, personal: false };
-    each_line(files, &mut |line, place| {
-        let facts = facts::of_line(line, place, Role::Training, work);
-        if let Some(hit) = facts.hits.iter().find(|hit| hit.rule.level == super::rules::Level::Error) {
-            let message = if hit.message.is_empty() { hit.rule.title } else { &hit.message };
-            return Err(DataError::Source(format!(
-                "{}:{}: {message}; `outcrop data check` lists everything",
-                files[0].name, place.line
-            )));
+    each_chunk(files, &mut |lines| {
+        let facts_of = |(line, place): &(&[u8], Place)| facts::of_line(line, *place, Role::Training, work);
+        let facts: Vec<_> = lines.par_iter().map(facts_of).collect();
+        for ((line, place), facts) in lines.iter().zip(facts) {
+            if let Some(hit) = facts.hits.iter().find(|hit| hit.rule.level == super::rules::Level::Error) {
+                let message = if hit.message.is_empty() { hit.rule.title } else { &hit.message };
+                return Err(DataError::Source(format!(
+                    "{}:{}: {message}; `outcrop data check` lists everything",
+                    files[0].name, place.line
+                )));
+            }
+            let label = if facts.is_labelled { labels.add(facts.label, *place) } else { NONE };
+            let info = RecordInfo { place: place.pack(), exact: facts.features_hash, label };
+            near.push(&facts.features, info).ok_or_else(|| {
+                DataError::Option("the records take more memory than --near-memory allows; raise it".into())
+            })?;
+            hash_line(&mut hasher, line);
         }
-        let label = if facts.is_labelled { labels.add(facts.label.clone(), place) } else { NONE };
-        let info = RecordInfo { place: place.pack(), exact: facts.features_hash, label };
-        near.push(&facts.features, info).ok_or_else(|| {
-            DataError::Option("the records take more memory than --near-memory allows; raise it".into())
-        })?;
         Ok(())
     })?;
-    Ok((near, labels))
+    Ok((near, labels, hasher.finalize()))
 }
 
 fn assign(clusters: &Clusters, groups: &[Vec<u32>], labels: &Labels, options: &DivideOptions) -> Vec<u8> {
@@ -198,7 +224,8 @@ mod tests {
     fn near_duplicates_stay_together_and_labels_keep_their_shares() {
         let root = tempfile::tempdir().unwrap();
         let path = write(root.path(), "a.jsonl", rows());
-        let (sides, divided) = divide(&path, &options(1)).unwrap();
+        let divided = divide(&path, &options(1)).unwrap();
+        let sides = &divided.sides;
         assert_eq!((sides.len(), divided.records, divided.clusters), (400, [280, 40, 80], 100));
         assert_eq!((divided.labels["yes"], divided.labels["no"]), ([140, 20, 40], [140, 20, 40]));
         let lines: Vec<_> = rows().lines().map(str::to_owned).collect();
@@ -207,16 +234,45 @@ mod tests {
                 assert_eq!(sides[index], sides[index - 1]);
             }
         }
-        assert_eq!(divide(&path, &options(1)).unwrap().0, sides);
-        assert_ne!(divide(&path, &options(2)).unwrap().0, sides);
+        assert_eq!(divide(&path, &options(1)).unwrap(), divided);
+        assert_ne!(divide(&path, &options(2)).unwrap().sides, *sides);
         let mut outs = [Vec::new(), Vec::new(), Vec::new()];
         let [one, two, three] = &mut outs;
-        write_sides(&path, &sides, &mut [one, two, three]).unwrap();
+        write_sides(&path, &divided, &mut [one, two, three]).unwrap();
         let mut together: Vec<_> = outs.iter().flat_map(|out| std::str::from_utf8(out).unwrap().lines()).collect();
         let mut all: Vec<_> = lines.iter().map(String::as_str).collect();
         together.sort_unstable();
         all.sort_unstable();
         assert_eq!(together, all);
+    }
+
+    #[test]
+    fn a_file_that_changes_between_dividing_and_writing_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let path = write(root.path(), "a.jsonl", rows());
+        let divided = divide(&path, &options(1)).unwrap();
+        let write_out = || {
+            let mut outs = [Vec::new(), Vec::new(), Vec::new()];
+            let [one, two, three] = &mut outs;
+            write_sides(&path, &divided, &mut [one, two, three]).map_err(|error| error.to_string())
+        };
+        assert_eq!(write_out(), Ok(()));
+        let last = rows().lines().last().unwrap().len() + 1;
+        for changed in [rows().replacen("w0", "v0", 1), rows() + "{}\n", rows()[..rows().len() - last].to_owned()] {
+            fs_err::write(&path, changed).unwrap();
+            assert!(write_out().unwrap_err().ends_with("changed while it was read; split it again"));
+        }
+    }
+
+    #[test]
+    fn the_division_does_not_depend_on_the_number_of_threads() {
+        let root = tempfile::tempdir().unwrap();
+        let path = write(root.path(), "a.jsonl", rows());
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| divide(&path, &options(1)).unwrap())
+        };
+        assert_eq!(on(1), on(4));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Split {
         }
         let near_bytes = super::megabytes(self.near_memory);
         let options = DivideOptions { validation: self.validation, test: self.test, seed: self.seed, near_bytes };
-        let (sides, divided) = check::divide(&self.file, &options)?;
+        let divided = check::divide(&self.file, &options)?;
         fs_err::create_dir_all(&self.out).context("the folder can't be made")?;
         let files =
             [super::scrub::beside(&paths[0])?, super::scrub::beside(&paths[1])?, super::scrub::beside(&paths[2])?];
@@ -56,7 +56,7 @@ impl Split {
             let [one, two, three] = &files;
             let mut outs = [one, two, three].map(|file| BufWriter::new(file.as_file()));
             let [one, two, three] = &mut outs;
-            check::write_sides(&self.file, &sides, &mut [one, two, three])?;
+            check::write_sides(&self.file, &divided, &mut [one, two, three])?;
             outs.iter_mut().try_for_each(|out| out.flush())?;
         }
         for ((file, path), share) in files.into_iter().zip(&paths).zip(shares) {
