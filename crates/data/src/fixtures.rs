@@ -6,8 +6,11 @@ use std::sync::OnceLock;
 
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::models::wordlevel::WordLevel;
+use tokenizers::normalizers::Replace;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::whitespace::Whitespace;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::tokenizer::{SpecialTokens, TextTokenizer};
@@ -96,6 +99,21 @@ pub(crate) fn tokenizer_that_knows_bos() -> TextTokenizer {
     vocabulary.push(("ĊĊ".to_owned(), vocabulary.len() as u32));
     tokenizer.with_model(BPE::new(vocabulary.into_iter().collect(), vec![("Ċ".into(), "Ċ".into())]));
     TextTokenizer::from_tokenizer(tokenizer, SpecialTokens { bos: Some(1), add_bos: false, eos: 0 }, 1000).unwrap()
+}
+
+/// [`byte_level`] that passes over a text.
+pub(crate) fn tokenizer_that_drops(text: &str) -> TextTokenizer {
+    let mut tokenizer = byte_level();
+    tokenizer.with_normalizer(Some(Replace::new(text, "").unwrap())).unwrap();
+    TextTokenizer::from_tokenizer(tokenizer, SpecialTokens { bos: None, add_bos: false, eos: 0 }, 1000).unwrap()
+}
+
+/// Whole words, of which it knows these alone; it fails on any other.
+pub(crate) fn tokenizer_of_words(words: &[&str]) -> TextTokenizer {
+    let ids = ["</s>"].iter().chain(words).zip(0..).map(|(word, id)| ((*word).to_owned(), id));
+    let mut tokenizer = Tokenizer::new(WordLevel::builder().vocab(ids.collect()).build().unwrap());
+    tokenizer.with_pre_tokenizer(Some(Whitespace {}));
+    TextTokenizer::from_tokenizer(tokenizer, SpecialTokens { bos: None, add_bos: false, eos: 0 }, 1000).unwrap()
 }
 
 /// [`byte_level`] of a model with so many embedding rows.

@@ -24,6 +24,9 @@ const WORK_BYTES: u64 = 128;
 const CONTEXT_BYTES: usize = 64;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// Longest line of JSONL where the tokenizer works by words.
+pub(crate) const MAX_LINE_BYTES: u64 = 32 << 20;
+
 /// How much may be held at once. Fixed but in tests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -38,7 +41,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// A tokenizer of any other kind than by words takes some thirty times the length of what it is given.
     pub(crate) fn of(tokenizer: &TextTokenizer) -> Self {
-        let max_line_bytes = if tokenizer.words().is_some() { 32 << 20 } else { 8 << 20 };
+        let max_line_bytes = if tokenizer.words().is_some() { MAX_LINE_BYTES } else { 8 << 20 };
         Self { piece_bytes: 64 << 10, max_piece_bytes: 4 << 20, max_line_bytes }
     }
 }

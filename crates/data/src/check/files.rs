@@ -11,10 +11,9 @@ use crate::source::{SourceFile, discover_path, is_jsonl};
 
 /// Bytes handed out at once.
 const CHUNK_BYTES: usize = 8 << 20;
-/// Bytes of a piece of a text file.
+/// Bytes of a piece of a text file, and of one that has no space to end with: longer than any word that training takes.
 const PIECE_BYTES: usize = 256 << 10;
-/// Longest line of JSONL, as in training.
-const MAX_LINE_BYTES: u64 = 256 << 20;
+const MAX_PIECE_BYTES: usize = 1 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a file is for.
@@ -84,14 +83,15 @@ pub(crate) struct Pieces<'a> {
     next_file: usize,
     end_file: usize,
     open: Option<Open>,
+    max_line_bytes: u64,
     /// Bytes read from the disk so far.
     pub(crate) done_bytes: u64,
 }
 
 impl<'a> Pieces<'a> {
-    /// Reads those of `files` that `range` names.
-    pub(crate) fn new(files: &'a [CheckedFile], range: Range<usize>) -> Self {
-        Self { files, next_file: range.start, end_file: range.end, open: None, done_bytes: 0 }
+    /// Reads those of `files` that `range` names, lines of JSONL up to `max_line_bytes` long.
+    pub(crate) fn new(files: &'a [CheckedFile], range: Range<usize>, max_line_bytes: u64) -> Self {
+        Self { files, next_file: range.start, end_file: range.end, open: None, max_line_bytes, done_bytes: 0 }
     }
 
     /// The next items; empty at the end.
@@ -143,7 +143,7 @@ impl<'a> Pieces<'a> {
     fn line(&mut self, items: &mut Vec<Item>) -> Result<(), DataError> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let mut line = Vec::new();
-        let count = match open.input.read_until(b'\n', MAX_LINE_BYTES + 1, &mut line) {
+        let count = match open.input.read_until(b'\n', self.max_line_bytes + 1, &mut line) {
             Ok(count) => count,
             Err(error) => {
                 items.push(self.damaged(&open, error)?);
@@ -164,9 +164,10 @@ impl<'a> Pieces<'a> {
             return Ok(());
         }
         open.lines += 1;
-        if line.len() as u64 > MAX_LINE_BYTES {
-            let message = format!("longer than {} MiB", MAX_LINE_BYTES >> 20);
-            items.push(item_of(Hit::new(&rules::LONG_LINE, place, message, &String::from_utf8_lossy(&line[..200]))));
+        if line.len() as u64 > self.max_line_bytes {
+            let message = format!("longer than {} bytes", self.max_line_bytes);
+            let beginning = String::from_utf8_lossy(&line[..line.len().min(200)]);
+            items.push(item_of(Hit::new(&rules::LONG_LINE, place, message, &beginning)));
             if let Err(error) = skip_line(&mut open.input) {
                 items.push(self.damaged(&open, error)?);
                 return Ok(());
@@ -188,16 +189,23 @@ impl<'a> Pieces<'a> {
     fn piece(&mut self, items: &mut Vec<Item>) -> Result<(), DataError> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let place = Place { file: self.file(), line: open.lines + 1 };
-        let wanted = (PIECE_BYTES as u64).saturating_sub(open.buffer.len() as u64);
-        let count = match open.input.read_up_to(wanted, &mut open.buffer) {
-            Ok(count) => count,
-            Err(error) => {
-                items.push(self.damaged(&open, error)?);
-                return Ok(());
+        let mut piece_bytes = PIECE_BYTES;
+        let mut last;
+        loop {
+            let wanted = piece_bytes.saturating_sub(open.buffer.len()) as u64;
+            match open.input.read_up_to(wanted, &mut open.buffer) {
+                Ok(count) => last = count < wanted,
+                Err(error) => {
+                    items.push(self.damaged(&open, error)?);
+                    return Ok(());
+                }
             }
-        };
+            if last || piece_bytes == MAX_PIECE_BYTES || space_in_second_half(&open.buffer).is_some() {
+                break;
+            }
+            piece_bytes = MAX_PIECE_BYTES;
+        }
         self.count_bytes(&mut open);
-        let last = count < wanted;
         if open.first && open.buffer.starts_with(BYTE_ORDER_MARK) {
             open.buffer.drain(..BYTE_ORDER_MARK.len());
             items.push(item_of(Hit::new(&rules::BYTE_ORDER_MARK, place, "", "-")));
@@ -236,13 +244,18 @@ fn skip_line(input: &mut Input) -> std::io::Result<()> {
 
 /// Where a piece ends that the file goes on behind: after its last line, or its last space, or its last whole character.
 fn cut(bytes: &[u8]) -> usize {
-    let half = bytes.len() / 2;
-    let find = |wanted: u8| bytes[half..].iter().rposition(|byte| *byte == wanted).map(|index| half + index + 1);
     let boundary = || {
         let start = bytes.len().saturating_sub(4);
         (start..bytes.len()).rev().find(|index| bytes[*index] & 0xc0 != 0x80).filter(|index| *index > 0)
     };
-    find(b'\n').or_else(|| find(b' ')).or_else(boundary).unwrap_or(bytes.len())
+    space_in_second_half(bytes).or_else(boundary).unwrap_or(bytes.len())
+}
+
+/// The place behind the last line of the second half, or behind its last space.
+fn space_in_second_half(bytes: &[u8]) -> Option<usize> {
+    let half = bytes.len() / 2;
+    let find = |wanted: u8| bytes[half..].iter().rposition(|byte| *byte == wanted).map(|index| half + index + 1);
+    find(b'\n').or_else(|| find(b' '))
 }
 
 /// The beginnings of some lines, for excerpts. `places` are sorted.
@@ -280,12 +293,13 @@ pub(crate) fn lines_at(
 mod tests {
     use super::*;
     use crate::fixtures::write;
+    use crate::reader::MAX_LINE_BYTES;
     use std::path::Path;
 
     fn items(path: &Path) -> Vec<Item> {
         let mut files = Vec::new();
         discover(&[path.to_owned()], Role::Training, &mut files).unwrap();
-        let mut pieces = Pieces::new(&files, 0..files.len());
+        let mut pieces = Pieces::new(&files, 0..files.len(), MAX_LINE_BYTES);
         let mut all = Vec::new();
         loop {
             let chunk = pieces.next_chunk().unwrap();
@@ -316,7 +330,7 @@ mod tests {
     #[test]
     fn pieces_are_the_text() {
         let root = tempfile::tempdir().unwrap();
-        let text = format!("{}\n{}", "a line of text, ä\n".repeat(40_000), "ö".repeat(400_000));
+        let text = format!("{}\n{}", "a line of text, ä\n".repeat(40_000), "ö".repeat(1 << 20));
         let path = write(root.path(), "a.txt", &text);
         let (mut joined, mut line) = (Vec::new(), 1);
         let all = items(&path);

@@ -79,7 +79,6 @@ pub(crate) struct Gather<'a> {
     languages: BTreeMap<&'static str, (u64, Vec<Hit>)>,
     extra_keys: BTreeMap<String, u64>,
     personal: [u64; Kind::ALL.len()],
-    grams_are_full: bool,
 }
 
 impl<'a> Gather<'a> {
@@ -103,7 +102,6 @@ impl<'a> Gather<'a> {
             languages: BTreeMap::new(),
             extra_keys: BTreeMap::new(),
             personal: [0; Kind::ALL.len()],
-            grams_are_full: false,
         }
     }
 
@@ -111,10 +109,10 @@ impl<'a> Gather<'a> {
         (place.file as usize) < self.training
     }
 
-    /// Takes the 13-grams of an evaluation record.
+    /// Takes the 13-grams of an evaluation record; what there is no room for is told, since nothing is known of its leaks.
     pub(crate) fn eval_grams(&mut self, place: Place, facts: &Facts, grams: &mut EvalGrams) {
-        if !self.grams_are_full && !grams.add(&facts.grams, place) {
-            self.grams_are_full = true;
+        if !grams.add(&facts.grams, place) {
+            self.findings.add(Hit::new(&rules::LEAK_LIMIT, place, "", &facts.excerpt));
         }
     }
 

@@ -45,6 +45,7 @@ use std::sync::mpsc::sync_channel;
 use rayon::prelude::*;
 
 use crate::error::DataError;
+use crate::reader::{Limits, MAX_LINE_BYTES};
 use facts::Work;
 use files::{CheckedFile, Item, Pieces};
 use gather::Gather;
@@ -69,6 +70,8 @@ pub struct CheckOptions<'a> {
     pub settings: Vec<(String, String)>,
     /// Bytes that the records compared for near-duplicates may take; 0 for no comparison.
     pub near_bytes: usize,
+    /// Runs of 13 words of the evaluation files that are kept to find them in the training data, 18 bytes each.
+    pub most_grams: usize,
     /// Whether personal data are looked for.
     pub personal: bool,
 }
@@ -83,6 +86,7 @@ impl<'a> CheckOptions<'a> {
             profile: None,
             settings: Vec::new(),
             near_bytes: NEAR_BYTES,
+            most_grams: leakage::MOST_GRAMS,
             personal: true,
         }
     }
@@ -101,12 +105,14 @@ pub fn check(options: &CheckOptions<'_>, progress: &mut dyn FnMut(u64, u64)) -> 
     }
     let spelled = options.tokens.map(|check| Spelled::of(check.tokenizer));
     let tokens = options.tokens.zip(spelled.as_ref());
+    // what training would refuse for its length
+    let max_line_bytes = options.tokens.map_or(MAX_LINE_BYTES, |check| Limits::of(check.tokenizer).max_line_bytes);
     let total = files.iter().map(|file| file.source.bytes).sum();
     let mut done = 0;
     let mut gather = Gather::new(&files, training, options);
-    let mut grams = EvalGrams::default();
+    let mut grams = EvalGrams::new(options.most_grams);
     for (role, range) in [(Role::Evaluation, training..files.len()), (Role::Training, 0..training)] {
-        read(&files, range, &mut |items, bytes| {
+        read(&files, range, max_line_bytes, &mut |items, bytes| {
             let near = options.near_bytes > 0;
             let work = Work { tokens, profile: options.profile, grams: &grams, near, personal: options.personal };
             let facts: Vec<_> = items.par_iter().map(|item| facts::of(item, role, work)).collect();
@@ -129,12 +135,13 @@ pub fn check(options: &CheckOptions<'_>, progress: &mut dyn FnMut(u64, u64)) -> 
 fn read(
     files: &[CheckedFile],
     range: Range<usize>,
+    max_line_bytes: u64,
     each: &mut dyn FnMut(Vec<Item>, u64) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     std::thread::scope(|scope| {
         let (send, receive) = sync_channel(1);
         scope.spawn(move || {
-            let mut pieces = Pieces::new(files, range);
+            let mut pieces = Pieces::new(files, range, max_line_bytes);
             loop {
                 let chunk = pieces.next_chunk();
                 let is_end = !matches!(&chunk, Ok(items) if !items.is_empty());
@@ -154,5 +161,7 @@ fn read(
     })
 }
 
+#[cfg(test)]
+mod bad_input;
 #[cfg(test)]
 mod tests;

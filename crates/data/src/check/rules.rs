@@ -95,6 +95,8 @@ rules! {
     // tokens
     OUTSIDE_VOCABULARY Error "outside-vocabulary" "R29" "texts with tokens that the model doesn't have"
         "use the tokenizer that belongs to the model";
+    LONG_WORD Error "long-word" "R20" "words too long to be text" "take them out or break them up";
+    NOT_TOKENIZED Error "not-tokenized" "R20" "texts that the tokenizer fails on" "change them, or use another base";
     BOUNDARY Error "boundary" "R6" "prompt and completion share a token" "let the two meet between words";
     MOVED_SPACE Note "moved-space" "R6" "spaces that end the prompt and move to the completion"
         "nothing to do: training and generation agree";
@@ -122,6 +124,8 @@ rules! {
     LEAK_PROMPT Error "leak-prompt" "" "evaluation records whose prompt is in the training data" "remove them from one side";
     LEAK_GRAM Warning "leak-13-gram" "" "evaluation records that share 13 words in a row with training data"
         "remove them from one side";
+    LEAK_LIMIT Warning "leak-limit" "" "evaluation texts beyond the bound of the search for shared 13-grams"
+        "check the evaluation files in parts";
     LEAK_NEAR Warning "leak-near" "" "evaluation records nearly the same as a training record"
         "keep near-duplicates on one side: `outcrop data split` does";
     // labels

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::files::{Body, CheckedFile, Pieces, Role, discover};
 use super::personal::{self, Found, Kind};
 use crate::error::DataError;
+use crate::reader::MAX_LINE_BYTES;
 
 /// One replacement, a line of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,7 +51,7 @@ pub fn scrub(file: &Path, out: &mut dyn Write, changes: &mut dyn Write) -> Resul
         return Err(DataError::Source(format!("`{}` is a folder; scrub one file at a time", file.display())));
     };
     let mut done = Scrubbed::default();
-    let mut pieces = Pieces::new(&files, 0..1);
+    let mut pieces = Pieces::new(&files, 0..1, MAX_LINE_BYTES);
     loop {
         let items = pieces.next_chunk()?;
         if items.is_empty() {

@@ -3,10 +3,11 @@
 //! Training refuses a record at its first mistake; here all mistakes of a record are told. Formats: Bedrock's prompt/completion pair,
 //! `bedrock-conversation-2024`, Claude's messages, `input`; for evaluation also items of a suite (`query`).
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::findings::{Hit, Place};
@@ -15,6 +16,12 @@ use crate::record::{column, not_utf8, type_name};
 
 /// The only schema version there is.
 const SCHEMA_VERSION: &str = "bedrock-conversation-2024";
+
+/// Mistakes of one record that are told.
+const MAX_HITS: usize = 20;
+/// Keys whose values are looked at. All others are passed over, or a line of nothing but `[],` would take twenty times its length.
+const KEYS: [&str; 10] =
+    ["prompt", "completion", "schemaVersion", "system", "messages", "input", "query", "gold", "choices", "answer"];
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -124,19 +131,23 @@ pub(crate) fn read(line: &[u8], place: Place, is_eval: bool) -> Structure {
 
 impl Parser<'_> {
     fn hit(&mut self, rule: &'static Rule, message: impl Into<String>) {
-        let hit = Hit::new(rule, self.place, message, self.line);
-        self.found.hits.push(hit);
+        if self.found.hits.len() < MAX_HITS {
+            let hit = Hit::new(rule, self.place, message, self.line);
+            self.found.hits.push(hit);
+        }
     }
 
     fn record(&mut self, mut entries: Vec<(String, Value)>, is_eval: bool) {
-        let mut index = 0;
-        while index < entries.len() {
-            if entries[..index].iter().any(|(earlier, _)| *earlier == entries[index].0) {
-                let (key, _) = entries.remove(index);
-                self.hit(&rules::DOUBLE_KEY, format!("`{}`", shown_key(&key)));
-            } else {
-                index += 1;
+        let (mut seen, mut double) = (HashSet::new(), None);
+        entries.retain(|(key, _)| {
+            let is_new = seen.insert(key.clone());
+            if !is_new && double.is_none() {
+                double = Some(shown_key(key));
             }
+            is_new
+        });
+        if let Some(key) = double {
+            self.hit(&rules::DOUBLE_KEY, format!("`{key}`"));
         }
         let has = |key: &str| entries.iter().any(|(found, _)| found == key);
         if has("schemaVersion") || has("messages") {
@@ -400,7 +411,7 @@ fn unknown_keys(entries: &[(String, Value)]) -> String {
     format!("{found}{hint}")
 }
 
-/// The entries of an object in their order; unlike a map it keeps a key that appears twice.
+/// The entries of an object in their order, the values of [`KEYS`] alone; unlike a map it keeps a key that appears twice.
 struct Entries(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Entries {
@@ -413,8 +424,12 @@ impl<'de> Deserialize<'de> for Entries {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
+                while let Some(key) = map.next_key::<String>()? {
+                    let value = match KEYS.contains(&key.as_str()) {
+                        true => map.next_value()?,
+                        false => map.next_value::<IgnoredAny>().map(|_| Value::Null)?,
+                    };
+                    entries.push((key, value));
                 }
                 Ok(Entries(entries))
             }

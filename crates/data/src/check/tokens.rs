@@ -110,7 +110,8 @@ fn refused(error: &PairError, place: Place, excerpt: &str) -> Hit {
     let rule = match error {
         PairError::Boundary { .. } => &rules::BOUNDARY,
         PairError::Tokenizer(TokenizerError::OutsideVocabulary { .. }) => &rules::OUTSIDE_VOCABULARY,
-        PairError::Tokenizer(_) => &rules::NOT_UTF8,
+        PairError::Tokenizer(TokenizerError::LongWord { .. }) => &rules::LONG_WORD,
+        PairError::Tokenizer(_) => &rules::NOT_TOKENIZED,
     };
     Hit::new(rule, place, error.to_string(), excerpt)
 }
