@@ -3,6 +3,10 @@
 //! `cargo bench -p outcrop-data --bench tokenize -- --tokenizer MODEL/tokenizer.json --text FOLDER [--repeat N] [--pairs 3]
 //! [--peer PYTHON]`. Both read the same bytes (the folder's `*.txt`, joined, N times, as one file) and write what they make to disk.
 //! Prints one JSON line: seconds and MB/s of each pair, the median ratio, tokens/s of reading back, peak and private memory.
+//!
+//! `--tokenizer FILE --ids FOLDER` compares the ids of every file's shard with the tokenizer library's of the whole text, and prints
+//! how many are equal; it stops at the first that isn't. `--read SHARD` only reads a shard that is there, so that the memory is that
+//! of reading: private pages of every mapping but the shard's own, which the system takes back when it wants.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -58,8 +62,76 @@ fn read_back(path: &Path) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
+/// MB of private pages, those of the mapped file left out; none on other systems. Shared pages of the program aren't private.
+fn private_memory(mapped: &Path) -> Option<f64> {
+    let maps = fs_err::read_to_string("/proc/self/smaps").ok()?;
+    let (mut is_mapped, mut kilobytes) = (false, 0f64);
+    for line in maps.lines() {
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match name.strip_suffix(':') {
+            // a mapping's own line: its addresses, and its file at the end
+            None => is_mapped = rest.ends_with(&mapped.display().to_string()),
+            Some("Private_Clean" | "Private_Dirty") if !is_mapped => {
+                kilobytes += rest.split_whitespace().next()?.parse::<f64>().ok()?;
+            }
+            Some(_) => {}
+        }
+    }
+    Some(kilobytes / 1024.0)
+}
+
+fn read(path: &Path) {
+    let path = fs_err::canonicalize(path).unwrap();
+    let before = private_memory(&path);
+    let rate = read_back(&path);
+    let shard = Shard::open(&path).unwrap();
+    let tokens = shard.summary().tokens;
+    println!(
+        "{}",
+        json!({
+            "tokens": tokens, "read_back_tokens_per_second": rate, "private_mb_before": before,
+            "private_mb": private_memory(&path), "peak_rss_mb": memory("VmHWM:"),
+        })
+    );
+}
+
+/// Panics where the ids of a file's shard aren't those of its whole text by the library.
+fn compare_ids(tokenizer: &Path, folder: &Path) {
+    let library = tokenizers::Tokenizer::from_file(tokenizer).unwrap();
+    let (mut files, mut equal) = (0, 0);
+    for path in texts(folder) {
+        let text = fs_err::read_to_string(&path).unwrap();
+        let expected = library.encode_fast(text.as_str(), false).unwrap();
+        let (_, shard, _cache) = ours(tokenizer, &path);
+        let shard = Shard::open(&shard).unwrap();
+        let mut ids: Vec<u32> =
+            (0..shard.len()).flat_map(|row| shard.document(row).tokens().collect::<Vec<_>>()).collect();
+        assert_eq!(ids.pop(), Some(0), "{}: the end token", path.display());
+        if let Some(index) = ids.iter().zip(expected.get_ids()).position(|(own, library)| own != library) {
+            panic!("{}: token {index} is {}, not {}", path.display(), ids[index], expected.get_ids()[index]);
+        }
+        assert_eq!(ids.len(), expected.len(), "{}", path.display());
+        (files, equal) = (files + 1, equal + ids.len());
+    }
+    println!("{}", json!({"files": files, "equal_ids": equal}));
+}
+
+/// The `*.txt` of a folder, in order.
+fn texts(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    files.sort();
+    files
+}
+
 fn main() {
     let arguments = arguments();
+    if let Some(shard) = arguments.get("read") {
+        return read(Path::new(shard));
+    }
+    if let Some((tokenizer, folder)) = arguments.get("tokenizer").zip(arguments.get("ids")) {
+        return compare_ids(Path::new(tokenizer), Path::new(folder));
+    }
     let Some((tokenizer, folder)) = arguments.get("tokenizer").zip(arguments.get("text")) else {
         println!("skipped: give --tokenizer FILE --text FOLDER");
         return;
@@ -68,10 +140,7 @@ fn main() {
     let (repeat, pairs, tokenizer) = (number("repeat", 1), number("pairs", 3), Path::new(tokenizer));
     let scratch = tempfile::tempdir().unwrap();
     let text = scratch.path().join("text.txt");
-    let mut files: Vec<PathBuf> = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-    files.sort();
-    let joined: Vec<u8> = files.iter().flat_map(|path| fs_err::read(path).unwrap()).collect();
+    let joined: Vec<u8> = texts(Path::new(folder)).iter().flat_map(|path| fs_err::read(path).unwrap()).collect();
     let mut file = std::io::BufWriter::new(fs_err::File::create(&text).unwrap());
     (0..repeat).for_each(|_| std::io::Write::write_all(&mut file, &joined).unwrap());
     drop((file, joined));

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use crate::check::{self, CheckOptions, TokenCheck};
 use crate::fixtures;
 use crate::reader::{Limits, Part, Reader};
 use crate::record;
@@ -63,6 +64,41 @@ fn read(sources: &Sources, tokenizer: &TextTokenizer, path: &Path, hash: blake3:
         // Any position goes on.
         let position = reader.position();
         reader = Reader::new(sources, tokenizer, &hashes, None, limits).resume(position).unwrap();
+    }
+}
+
+/// A check of any bytes, as records and as text, and a scrub of them. What is told stays on one line and names a line of the file.
+pub fn check(content: &[u8]) {
+    static TOKENIZER: OnceLock<TextTokenizer> = OnceLock::new();
+    let tokenizer = TOKENIZER.get_or_init(fixtures::tokenizer_that_knows_bos);
+    let folder = tempfile::tempdir().unwrap();
+    let lines = content.split(|byte| *byte == b'\n').count() as u64;
+    for name in ["a.jsonl", "a.txt"] {
+        let path = fixtures::write(folder.path(), name, content);
+        let mut options = CheckOptions::new(vec![path.clone()]);
+        options.evaluation = vec![path.clone()];
+        options.tokens = Some(TokenCheck { tokenizer, max_length: 40 });
+        let report = check::check(&options, &mut |_, _| ()).unwrap();
+        for (finding, row) in
+            report.findings.iter().flat_map(|finding| finding.rows.iter().map(move |row| (finding, row)))
+        {
+            let text = format!("{}{}", row.message, row.excerpt);
+            assert!(!text.chars().any(char::is_control), "{}: {text:?}", finding.id);
+            assert!(row.line <= lines && finding.count >= finding.rows.len() as u64, "{finding:?}");
+        }
+        let (mut out, mut changes) = (Vec::new(), Vec::new());
+        match check::scrub(&path, &mut out, &mut changes) {
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+            Ok(scrubbed) => {
+                assert_eq!(changes.iter().filter(|byte| **byte == b'\n').count() as u64, scrubbed.changes);
+                let is_json = |line: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
+                let (before, after) = (content.split(|byte| *byte == b'\n'), out.split(|byte| *byte == b'\n'));
+                assert!(
+                    before.zip(after).all(|(before, after)| !is_json(before) || is_json(after)),
+                    "a record stays one"
+                );
+            }
+        }
     }
 }
 
@@ -151,6 +187,11 @@ mod tests {
             let content = mutated(content, inner);
             let packed = if name.ends_with("gz") { fixtures::gzip(&content) } else if name.ends_with("zst") { fixtures::zstd(&content) } else { content };
             file(name, &mutated(packed, outer));
+        }
+
+        #[test]
+        fn no_file_harms_a_check(content in content(), changes in changes()) {
+            check(&mutated(content, changes));
         }
 
         #[test]

@@ -182,6 +182,8 @@ fn open_cached(path: &Path, key: &str) -> Result<Option<Shard>, DataError> {
 }
 
 #[cfg(test)]
+mod accounting;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod large;

@@ -5,6 +5,7 @@ use super::*;
 use crate::example::encode_document;
 use crate::fixtures::{self, write};
 use crate::source::FormatHint;
+use std::path::Path;
 
 fn options() -> PrepareOptions {
     PrepareOptions::new(64)
@@ -107,44 +108,101 @@ fn compressed_data_that_end_early_are_told_by_their_line_and_leave_nothing() {
     assert_eq!(fs_err::read_dir(case.root.path().join("cache")).unwrap().count(), 0);
 }
 
-#[test]
-fn a_file_that_changes_while_it_is_read_is_an_error() {
-    let case = Case::new();
-    let line = pair("a", "b");
-    let sources = case.pairs(line.repeat(200_000));
+/// Prepares a file that `change` changes once its first part was read, when its hash is known already.
+fn changed_meanwhile(case: &Case, sources: &Sources, change: &dyn Fn(&Path)) -> String {
     let path = sources.files()[0].path.clone();
     let mut told = 0;
-    // Behind the first chunk of several, so after hashing and before the end.
     let mut tell = |_, _| {
         told += 1;
         if told == 1 {
-            fs_err::OpenOptions::new().append(true).open(&path).unwrap().set_len(5 << 20).unwrap();
+            change(&path);
         }
     };
     let cache = case.root.path().join("cache");
-    let error = prepare(&sources, &fixtures::tokenizer(), &options(), &cache, &mut tell).unwrap_err().to_string();
-    assert!(told > 1 || error.contains("a.jsonl"), "{error}");
-    assert!(error.contains("changed while it was read") || error.contains("not a JSON record"), "{error}");
+    let error = prepare(sources, &fixtures::tokenizer(), &options(), &cache, &mut tell).unwrap_err().to_string();
+    assert!(told > 0 && !error.contains('\n'), "{error}");
     assert_eq!(fs_err::read_dir(&cache).unwrap().count(), 0);
+    error
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_an_error_though_it_is_good_still() {
+    let text = "The wall leans and the level is read.\n".repeat(300_000);
+    let lines = pair("a", "b").repeat(300_000);
+    for (name, content, hint) in
+        [("a.txt", &text, FormatHint::ContinuedPreTraining), ("a.jsonl", &lines, FormatHint::FineTuning)]
+    {
+        let case = Case::new();
+        let sources = case.sources(name, content, hint);
+        assert!(sources.bytes() > 8 << 20, "several chunks");
+        // one letter of the last line, and a whole line more
+        let other = content[..content.len() - 40].to_owned() + &content[content.len() - 40..].replace(['a', 'v'], "o");
+        for changed in [other, content.clone() + content.lines().next().unwrap() + "\n"] {
+            fs_err::write(&sources.files()[0].path, content).unwrap();
+            let error = changed_meanwhile(&case, &sources, &|path| {
+                use std::io::{Seek, Write};
+                let mut file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
+                let start = changed.len() - 200;
+                file.seek(std::io::SeekFrom::Start(start as u64)).unwrap();
+                file.write_all(&changed.as_bytes()[start..]).unwrap();
+            });
+            assert!(
+                error.ends_with(&format!("{name}` changed while it was read; start again when it is whole")),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_that_gets_shorter_while_it_is_read_is_an_error() {
+    let case = Case::new();
+    let sources = case.pairs(pair("a", "b").repeat(300_000));
+    let shorter =
+        |path: &Path| fs_err::OpenOptions::new().append(true).open(path).unwrap().set_len((5 << 20) + 7).unwrap();
+    let error = changed_meanwhile(&case, &sources, &shorter);
+    // the last line is no record any more, but that isn't what is wrong
+    assert!(error.ends_with("a.jsonl` changed while it was read; start again when it is whole"), "{error}");
 }
 
 #[cfg(unix)]
 #[test]
-fn links_in_a_circle_and_files_that_cant_be_read_are_named() {
-    use std::os::unix::fs::PermissionsExt;
+fn links_in_a_circle_and_what_is_no_file_are_named() {
     let case = Case::new();
     let folder = case.root.path().join("data");
-    let path = write(&folder, "a.txt", "the wall");
-    std::os::unix::fs::symlink("circle", folder.join("circle")).unwrap();
+    write(&folder, "a.txt", "the wall");
     let discover = || Sources::discover(std::slice::from_ref(&folder), FormatHint::ContinuedPreTraining);
-    let error = discover().unwrap_err().to_string();
-    assert!(error.contains("circle") && !error.contains('\n'), "{error}");
+    let refused = || {
+        let error = discover().unwrap_err().to_string();
+        assert!(!error.contains('\n'), "{error}");
+        error
+    };
+    std::os::unix::fs::symlink("circle", folder.join("circle")).unwrap();
+    assert!(refused().contains("circle"));
     fs_err::remove_file(folder.join("circle")).unwrap();
-    fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
-    if fs_err::File::open(&path).is_ok() {
-        eprintln!("skipped: this user reads what nobody may read");
-        return;
+    std::os::unix::fs::symlink("../data", folder.join("up")).unwrap();
+    assert!(refused().contains("up"));
+    fs_err::remove_file(folder.join("up")).unwrap();
+    let _open = std::os::unix::net::UnixListener::bind(folder.join("socket.txt")).unwrap();
+    assert!(refused().ends_with("socket.txt` is neither a file nor a folder; name one of these"));
+}
+
+/// Also for one who may read everything: what was a file when it was found is a folder, or a circle, when it is read.
+#[cfg(unix)]
+#[test]
+fn a_file_that_cant_be_read_is_named() {
+    let unreadable: [&dyn Fn(&Path); 2] = [&|path| fs_err::create_dir(path).unwrap(), &|path| {
+        std::os::unix::fs::symlink(path.file_name().unwrap(), path).unwrap()
+    }];
+    for (name, hint) in [("a.txt", FormatHint::ContinuedPreTraining), ("a.jsonl", FormatHint::FineTuning)] {
+        for put in unreadable {
+            let case = Case::new();
+            let sources = case.sources(name, pair("a", "b"), hint);
+            let path = &sources.files()[0].path;
+            fs_err::remove_file(path).unwrap();
+            put(path);
+            let error = case.prepare(&sources, &options()).unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains('\n'), "{error}");
+        }
     }
-    let error = case.prepare(&discover().unwrap(), &options()).unwrap_err().to_string();
-    assert!(error.contains("a.txt") && !error.contains('\n'), "{error}");
 }
