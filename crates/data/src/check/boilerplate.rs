@@ -24,8 +24,8 @@ struct Kept {
     excerpt: String,
 }
 
-/// The sketch: 16 MB.
-#[derive(Debug)]
+/// The sketch: 16 MB from the first line on.
+#[derive(Debug, Default)]
 pub(crate) struct Boilerplate {
     counts: Vec<u32>,
     kept: HashMap<u64, Kept>,
@@ -33,10 +33,6 @@ pub(crate) struct Boilerplate {
 }
 
 impl Boilerplate {
-    pub(crate) fn new() -> Self {
-        Self { counts: vec![0; ROWS << WIDTH_BITS], kept: HashMap::new(), documents: 0 }
-    }
-
     /// A document ended.
     pub(crate) fn end_document(&mut self) {
         self.documents += 1;
@@ -44,6 +40,9 @@ impl Boilerplate {
 
     /// A line that the current document hasn't had before.
     pub(crate) fn add(&mut self, line: u64, place: Place, excerpt: String) {
+        if self.counts.is_empty() {
+            self.counts = vec![0; ROWS << WIDTH_BITS];
+        }
         let mut least = u32::MAX;
         for row in 0..ROWS {
             let cell = (mix(line ^ (row as u64) << 56) >> (64 - WIDTH_BITS)) as usize;
@@ -84,7 +83,7 @@ mod tests {
 
     #[test]
     fn frequent_lines_are_found_among_many() {
-        let mut sketch = Boilerplate::new();
+        let mut sketch = Boilerplate::default();
         for document in 0..2000u64 {
             let place = Place { file: 0, line: document + 1 };
             sketch.add(7, place, "all rights reserved".into());

@@ -94,7 +94,7 @@ impl<'a> Gather<'a> {
             exact: Spill::new(),
             matches: Spill::new(),
             labels: Labels::default(),
-            boilerplate: Boilerplate::new(),
+            boilerplate: Boilerplate::default(),
             lengths: Lengths::default(),
             sums: Sums::default(),
             records: vec![0; files.len()],
@@ -311,7 +311,7 @@ impl<'a> Gather<'a> {
         self.check_tokens();
         self.check_languages();
         self.labels.check(&mut self.findings);
-        std::mem::replace(&mut self.boilerplate, Boilerplate::new()).check(&mut self.findings);
+        std::mem::take(&mut self.boilerplate).check(&mut self.findings);
         if let Some(profile) = self.options.profile {
             let records = (self.sums.records, self.sums.evaluation_records);
             profile.check_whole(self.files, records, &self.options.settings, &mut self.findings);

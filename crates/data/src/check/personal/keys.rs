@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::{Regex, RegexSet};
 
-use super::{Found, Kind, regex};
+use super::{Found, Kind, ascii_boundaries, regex};
 
 /// Name and shape of each key.
 const SHAPES: [(&str, &str); 19] = [
@@ -31,7 +31,8 @@ const SHAPES: [(&str, &str); 19] = [
 
 /// All shapes at once: most texts match none.
 static ANY: LazyLock<RegexSet> = LazyLock::new(|| {
-    RegexSet::new(SHAPES.iter().map(|(_, shape)| shape)).expect("the patterns are constants that the tests compile")
+    RegexSet::new(SHAPES.iter().map(|(_, shape)| ascii_boundaries(shape)))
+        .expect("the patterns are constants that the tests compile")
 });
 static EACH: LazyLock<Vec<Regex>> = LazyLock::new(|| SHAPES.iter().map(|(_, shape)| regex(shape)).collect());
 /// The whole block, or from its beginning where the end is missing.
