@@ -180,6 +180,29 @@ mod tests {
         fs_err::read(path).unwrap()
     }
 
+    /// What the fuzz targets begin with, and what they found, stays good.
+    #[test]
+    fn every_seed_passes() {
+        type Target = (&'static str, fn(&[u8]));
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
+        let targets: [Target; 8] = [
+            ("check", check),
+            ("gzip", |bytes| file("a.txt.gz", bytes)),
+            ("jsonl", |bytes| file("a.jsonl", bytes)),
+            ("record", record),
+            ("shard", shard),
+            ("text", |bytes| file("a.txt", bytes)),
+            ("words", |bytes| words(&String::from_utf8_lossy(bytes))),
+            ("zstd", |bytes| file("a.jsonl.zst", bytes)),
+        ];
+        for (target, run) in targets {
+            let files: Vec<_> =
+                fs_err::read_dir(seeds.join(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert!(files.len() > 10, "{target}: {}", files.len());
+            files.iter().for_each(|path| run(&fs_err::read(path).unwrap()));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
         #[test]
