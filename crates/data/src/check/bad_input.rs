@@ -96,6 +96,26 @@ fn damaged_compression_is_told_behind_the_lines_in_front_of_it() {
     assert!(report(&bomb).findings.iter().all(|finding| finding.count < 1000));
 }
 
+#[test]
+fn a_file_that_changes_while_it_is_checked_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, of_one_length) in [("eval.txt", true), ("eval.txt", false), ("a.txt", true), ("a.txt", false)] {
+        let (eval, training) = (write(root.path(), "eval.txt", "a b c"), write(root.path(), "a.txt", "d e f"));
+        let options = CheckOptions { evaluation: vec![eval], ..CheckOptions::new(vec![training]) };
+        assert!(check(&options, &mut |_, _| ()).is_ok());
+        let mut tell = |_, _| {
+            // a clock of the file system may stand still for some milliseconds
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            write(root.path(), name, if of_one_length { "x y z" } else { "x y z and more" });
+        };
+        let error = check(&options, &mut tell).unwrap_err().to_string();
+        assert!(
+            error.ends_with(&format!("{name}` changed while it was read; start again when it is whole")),
+            "{error}"
+        );
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn what_is_no_file_or_stops_being_one_is_one_line() {

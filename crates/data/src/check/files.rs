@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::findings::{Hit, Place};
 use super::rules;
@@ -34,6 +35,22 @@ pub(crate) struct CheckedFile {
     pub(crate) is_jsonl: bool,
     /// Its path as the user wrote it.
     pub(crate) name: String,
+    /// When it was last written, where the system says so.
+    modified: Option<SystemTime>,
+}
+
+impl CheckedFile {
+    /// Errors: it has another size or was written since it was found; what was said of it may be of two contents.
+    pub(crate) fn ensure_unchanged(&self) -> Result<(), DataError> {
+        let metadata = fs_err::metadata(&self.source.path)?;
+        if metadata.len() != self.source.bytes || metadata.modified().ok() != self.modified {
+            return Err(DataError::Source(format!(
+                "`{}` changed while it was read; start again when it is whole",
+                self.name
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// The files of paths and folders, in order. Errors: a path is missing, is neither file nor folder, or can't be read.
@@ -44,9 +61,9 @@ pub(crate) fn discover(paths: &[PathBuf], role: Role, files: &mut Vec<CheckedFil
     }
     for source in found {
         // a file that can't be read is told before anything is
-        fs_err::File::open(&source.path)?;
+        let modified = fs_err::File::open(&source.path)?.metadata()?.modified().ok();
         let is_jsonl = is_jsonl(&source.path);
-        files.push(CheckedFile { name: source.path.display().to_string(), role, is_jsonl, source });
+        files.push(CheckedFile { name: source.path.display().to_string(), role, is_jsonl, source, modified });
     }
     Ok(())
 }

@@ -94,7 +94,7 @@ impl<'a> CheckOptions<'a> {
 
 /// Checks files. `progress` is told bytes done and bytes in all.
 ///
-/// Errors: a path is missing or can't be read; there is no room for temporary files. What is wrong with the data is a finding.
+/// Errors: a path is missing, can't be read or changes meanwhile; there is no room for temporary files. What is wrong with the data is a finding.
 pub fn check(options: &CheckOptions<'_>, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, DataError> {
     let mut files = Vec::new();
     files::discover(&options.training, Role::Training, &mut files)?;
@@ -128,7 +128,9 @@ pub fn check(options: &CheckOptions<'_>, progress: &mut dyn FnMut(u64, u64)) -> 
         gather.end_files()?;
         done = files[training..].iter().map(|file| file.source.bytes).sum();
     }
-    gather.finish(grams)
+    let report = gather.finish(grams)?;
+    files.iter().try_for_each(CheckedFile::ensure_unchanged)?;
+    Ok(report)
 }
 
 /// Reads files on a thread of its own, a chunk ahead, and hands the chunks on in order with the bytes read so far.
