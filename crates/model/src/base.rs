@@ -107,7 +107,7 @@ impl Base {
     pub fn weights(&self, dtype: DType, device: &Device) -> Result<Weights> {
         match &self.gguf {
             Some(content) => gguf::read(&self.path, content, &self.spec, dtype, device),
-            None => safetensors::read(&safetensors::files(&self.path)?, dtype, device),
+            None => Ok(safetensors::read(&safetensors::files(&self.path)?, dtype, device)?.with_prefix(&self.spec)),
         }
     }
 

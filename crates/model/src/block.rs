@@ -1,86 +1,88 @@
-//! One block: norm, attention, residual, norm, gated MLP, residual; and the same backwards.
+//! One block: attention and MLP, the norms around them and the sums behind them, and the same backwards.
+//!
+//! Norms stand before a branch (Llama), behind it (OLMo 2) or on both sides (Gemma); the MLP reads what attention has
+//! added to, or the same input (GPT-NeoX).
 
 use crate::Result;
+use crate::attention::{self, Attention};
+use crate::layers::{Norm, Statistics, Weight, block_norm};
+use crate::mlp::{self, Mlp};
+use crate::rotary::Rotation;
 use crate::row::Row;
 use crate::spec::Spec;
 use crate::weights::Weights;
 use candle_core::Tensor;
-use outcrop_kernels::attention::{self, Heads};
-use outcrop_kernels::gated_mlp::Activation;
-use outcrop_kernels::{Gradients, gated_mlp, linear, residual, rms_norm, rope};
-
-/// A weight and its name, under which its gradient is kept.
-#[derive(Clone, Debug)]
-pub(crate) struct Weight {
-    pub(crate) name: String,
-    pub(crate) tensor: Tensor,
-}
+use outcrop_kernels::{Gradients, residual};
 
 /// The weights of one block.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    attention_norm: Weight,
-    query: Weight,
-    key: Weight,
-    value: Weight,
-    output: Weight,
-    mlp_norm: Weight,
-    gate: Weight,
-    up: Weight,
-    down: Weight,
+    attention_norm: Option<Norm>,
+    attention: Attention,
+    post_attention_norm: Option<Norm>,
+    mlp_norm: Option<Norm>,
+    mlp: Mlp,
+    post_mlp_norm: Option<Norm>,
+    parallel: bool,
 }
 
-/// What all blocks share in one pass.
+/// What all blocks share in one pass: the row, and its rotation by each of the spec's rotary embeddings.
 pub(crate) struct Context<'a> {
     pub(crate) row: &'a Row,
-    pub(crate) tables: &'a rope::Tables,
-    pub(crate) heads: Heads,
-    pub(crate) eps: f32,
+    pub(crate) rotations: Vec<Rotation<'a>>,
 }
 
-/// Values of the forward pass that the backward pass reads.
-/// Memory: T * (4C + 2HD + 2KD + 2F) floats and the rows' statistics; the gate's product is computed again.
+/// Values of the forward pass that the backward pass reads. Memory: T * [`Spec::kept_values`] values and the rows'
+/// statistics; the activation's product is computed again.
 pub(crate) struct Saved {
     x: Tensor,
-    x_rstd: Tensor,
-    x_normed: Tensor,
-    q: Tensor,
-    pub(crate) k: Tensor,
-    pub(crate) v: Tensor,
-    o: Tensor,
-    lse: Tensor,
+    attention: Branch<attention::Saved>,
+    /// What the MLP's branch begins with; x itself where the branches are parallel.
     middle: Tensor,
-    middle_rstd: Tensor,
-    middle_normed: Tensor,
-    gate: Tensor,
-    up: Tensor,
+    mlp: Branch<mlp::Saved>,
+}
+
+impl Saved {
+    /// Rotated keys and values, for a cache. Shapes: (T, K*D) each.
+    pub(crate) fn keys_values(self) -> (Tensor, Tensor) {
+        (self.attention.inner.k, self.attention.inner.v)
+    }
+}
+
+/// What a branch keeps: the statistics of the norm before, its own values, input and statistics of the norm behind.
+struct Branch<S> {
+    before: Option<Statistics>,
+    inner: S,
+    behind: Option<(Tensor, Statistics)>,
 }
 
 impl Block {
     /// Takes the weights of block `index`.
     pub(crate) fn new(spec: &Spec, index: usize, weights: &Weights) -> Result<Self> {
+        let norm = |name| block_norm(spec, index, name, weights);
         let names = &spec.names.block;
-        let weight = |name: &str| {
-            let name = spec.block_tensor(index, name);
-            Ok::<_, crate::ModelError>(Weight { tensor: weights.get(&name)?.clone(), name })
-        };
         Ok(Self {
-            attention_norm: weight(names.attention_norm)?,
-            query: weight(names.query)?,
-            key: weight(names.key)?,
-            value: weight(names.value)?,
-            output: weight(names.output)?,
-            mlp_norm: weight(names.mlp_norm)?,
-            gate: weight(names.gate)?,
-            up: weight(names.up)?,
-            down: weight(names.down)?,
+            attention_norm: norm(names.attention_norm)?,
+            attention: Attention::new(spec, index, weights)?,
+            post_attention_norm: norm(names.post_attention_norm)?,
+            mlp_norm: norm(names.mlp_norm)?,
+            mlp: Mlp::new(spec, index, weights)?,
+            post_mlp_norm: norm(names.post_mlp_norm)?,
+            parallel: spec.parallel_residual,
         })
     }
 
     /// The block's weights, in the order of the forward pass.
-    pub(crate) fn weights(&self) -> [&Weight; 9] {
-        let Self { attention_norm, query, key, value, output, mlp_norm, gate, up, down } = self;
-        [attention_norm, query, key, value, output, mlp_norm, gate, up, down]
+    pub(crate) fn weights(&self) -> Vec<&Weight> {
+        fn of(norm: Option<&Norm>) -> impl Iterator<Item = &Weight> {
+            norm.into_iter().flat_map(Norm::weights)
+        }
+        let mut weights: Vec<&Weight> = of(self.attention_norm.as_ref()).collect();
+        weights.extend(self.attention.weights());
+        weights.extend(of(self.post_attention_norm.as_ref()).chain(of(self.mlp_norm.as_ref())));
+        weights.extend(self.mlp.weights());
+        weights.extend(of(self.post_mlp_norm.as_ref()));
+        weights
     }
 
     /// True where one of the block's weights trains.
@@ -90,22 +92,13 @@ impl Block {
 
     /// Shapes: x (T, C) -> (T, C), and what the backward pass needs; dropping that frees it.
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Result<(Tensor, Saved)> {
-        let Context { row, tables, heads, eps } = *context;
-        let (x_normed, x_rstd) = rms_norm::forward(x, &self.attention_norm.tensor, eps)?;
-        let q = linear::forward(&x_normed, &self.query.tensor)?; // (T, H*D)
-        let k = linear::forward(&x_normed, &self.key.tensor)?; // (T, K*D)
-        let v = linear::forward(&x_normed, &self.value.tensor)?; // (T, K*D)
-        let q = rope::forward(&q, heads.query, &row.positions, tables)?;
-        let k = rope::forward(&k, heads.key_value, &row.positions, tables)?;
-        let (o, lse) = attention::forward(&q, &k, &v, heads, &row.documents)?; // (T, H*D), (H, T)
-        let middle = residual::add(x, &linear::forward(&o, &self.output.tensor)?)?; // (T, C)
-        let (middle_normed, middle_rstd) = rms_norm::forward(&middle, &self.mlp_norm.tensor, eps)?;
-        let gate = linear::forward(&middle_normed, &self.gate.tensor)?; // (T, F)
-        let up = linear::forward(&middle_normed, &self.up.tensor)?; // (T, F)
-        let y = linear::forward(&gated_mlp::forward(&gate, &up, Activation::Silu)?, &self.down.tensor)?; // (T, C)
-        let y = residual::add(&middle, &y)?;
-        let x = x.clone();
-        Ok((y, Saved { x, x_rstd, x_normed, q, k, v, o, lse, middle, middle_rstd, middle_normed, gate, up }))
+        let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
+        let (attended, attention) = branch(norms, x, |x| self.attention.forward(x, context))?;
+        let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
+        let sum = residual::add(x, &attended)?; // (T, C)
+        let middle = if self.parallel { x.clone() } else { sum.clone() };
+        let (y, mlp) = branch(norms, &middle, |x| self.mlp.forward(x))?;
+        Ok((residual::add(&sum, &y)?, Saved { x: x.clone(), attention, middle, mlp }))
     }
 
     /// One more token over cached keys and values, which grow by it. Shapes: x (1, C), keys and values (N, K*D) -> (1, C).
@@ -116,20 +109,12 @@ impl Block {
         values: &mut Tensor,
         context: &Context,
     ) -> Result<Tensor> {
-        let Context { row, tables, heads, eps } = *context;
-        let (normed, _) = rms_norm::forward(x, &self.attention_norm.tensor, eps)?;
-        let q = rope::forward(&linear::forward(&normed, &self.query.tensor)?, heads.query, &row.positions, tables)?;
-        let k = rope::forward(&linear::forward(&normed, &self.key.tensor)?, heads.key_value, &row.positions, tables)?;
-        *keys = Tensor::cat(&[&*keys, &k], 0)?;
-        *values = Tensor::cat(&[&*values, &linear::forward(&normed, &self.value.tensor)?], 0)?;
-        let o = attention::decode(&q, keys, values, heads)?;
-        let middle = residual::add(x, &linear::forward(&o, &self.output.tensor)?)?;
-        let (normed, _) = rms_norm::forward(&middle, &self.mlp_norm.tensor, eps)?;
-        let (gate, up) = (linear::forward(&normed, &self.gate.tensor)?, linear::forward(&normed, &self.up.tensor)?);
-        Ok(residual::add(
-            &middle,
-            &linear::forward(&gated_mlp::forward(&gate, &up, Activation::Silu)?, &self.down.tensor)?,
-        )?)
+        let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
+        let attended = branch(norms, x, |x| Ok((self.attention.append(x, keys, values, context)?, ())))?.0;
+        let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
+        let sum = residual::add(x, &attended)?;
+        let y = branch(norms, if self.parallel { x } else { &sum }, |x| self.mlp.forward(x))?.0;
+        Ok(residual::add(&sum, &y)?)
     }
 
     /// Adds the weights' gradients and returns dx. Shapes: dy (T, C) -> (T, C).
@@ -140,63 +125,53 @@ impl Block {
         context: &Context,
         grads: &mut Gradients,
     ) -> Result<Tensor> {
-        let dmiddle = self.mlp_backward(dy, &saved, context, grads)?;
-        self.attention_backward(&dmiddle, saved, context, grads)
-    }
-
-    fn mlp_backward(&self, dy: &Tensor, saved: &Saved, context: &Context, grads: &mut Gradients) -> Result<Tensor> {
-        if grads.get(&self.down.name).is_some() {
-            let product = gated_mlp::forward(&saved.gate, &saved.up, Activation::Silu)?;
-            weight_gradient(dy, &product, &self.down, grads)?;
-        }
-        let dproduct = linear::backward_input(dy, &self.down.tensor)?; // (T, F)
-        let (dgate, dup) = gated_mlp::backward(&dproduct, &saved.gate, &saved.up, Activation::Silu)?;
-        weight_gradient(&dgate, &saved.middle_normed, &self.gate, grads)?;
-        weight_gradient(&dup, &saved.middle_normed, &self.up, grads)?;
-        let dnormed = residual::add(
-            &linear::backward_input(&dgate, &self.gate.tensor)?,
-            &linear::backward_input(&dup, &self.up.tensor)?,
-        )?; // (T, C)
-        let (norm, eps) = (&self.mlp_norm, context.eps);
-        let gradient = grads.get_mut(&norm.name);
-        let dx = rms_norm::backward(&dnormed, &saved.middle, &norm.tensor, &saved.middle_rstd, eps, gradient)?;
-        Ok(residual::add(dy, &dx)?)
-    }
-
-    fn attention_backward(
-        &self,
-        dy: &Tensor,
-        saved: Saved,
-        context: &Context,
-        grads: &mut Gradients,
-    ) -> Result<Tensor> {
-        let Context { row, tables, heads, eps } = *context;
-        weight_gradient(dy, &saved.o, &self.output, grads)?;
-        let d_o = linear::backward_input(dy, &self.output.tensor)?; // (T, H*D)
-        let inputs = attention::Saved { q: &saved.q, k: &saved.k, v: &saved.v, o: &saved.o, lse: &saved.lse };
-        let (dq, dk, dv) = attention::backward(&d_o, &inputs, heads, &row.documents)?;
-        let dq = rope::backward(&dq, heads.query, &row.positions, tables)?;
-        let dk = rope::backward(&dk, heads.key_value, &row.positions, tables)?;
-        for (d, weight) in [(&dq, &self.query), (&dk, &self.key), (&dv, &self.value)] {
-            weight_gradient(d, &saved.x_normed, weight, grads)?;
-        }
-        let dnormed = residual::add(
-            &linear::backward_input(&dq, &self.query.tensor)?,
-            &residual::add(
-                &linear::backward_input(&dk, &self.key.tensor)?,
-                &linear::backward_input(&dv, &self.value.tensor)?,
-            )?,
-        )?; // (T, C)
-        let gradient = grads.get_mut(&self.attention_norm.name);
-        let dx = rms_norm::backward(&dnormed, &saved.x, &self.attention_norm.tensor, &saved.x_rstd, eps, gradient)?;
-        Ok(residual::add(dy, &dx)?)
+        let Saved { x, attention, middle, mlp } = saved;
+        let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
+        let inner = |dy: &Tensor, saved: &mlp::Saved, grads: &mut Gradients| self.mlp.backward(dy, saved, grads);
+        let dbranch = branch_backward(norms, dy, &middle, mlp, grads, inner)?;
+        let dsum = residual::add(dy, &dbranch)?;
+        let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
+        let inner = |dy: &Tensor, saved: &attention::Saved, grads: &mut Gradients| {
+            self.attention.backward(dy, saved, context, grads)
+        };
+        let dattended = if self.parallel { dy } else { &dsum };
+        let dbranch = branch_backward(norms, dattended, &x, attention, grads, inner)?;
+        Ok(residual::add(&dsum, &dbranch)?)
     }
 }
 
-/// `dW += dy^T x`, where the weight trains.
-fn weight_gradient(dy: &Tensor, x: &Tensor, weight: &Weight, grads: &mut Gradients) -> Result<()> {
-    if let Some(gradient) = grads.get_mut(&weight.name) {
-        linear::backward_weight(dy, x, gradient)?;
+/// The norms before and behind a branch.
+type Norms<'a> = (Option<&'a Norm>, Option<&'a Norm>);
+
+/// Norm, `inner`, norm; either norm may not be there. Shapes: x (T, C) -> (T, C).
+fn branch<S>(
+    (before, behind): Norms,
+    x: &Tensor,
+    inner: impl FnOnce(&Tensor) -> Result<(Tensor, S)>,
+) -> Result<(Tensor, Branch<S>)> {
+    let (normed, statistics) = before.map(|norm| norm.forward(x)).transpose()?.unzip();
+    let (y, inner) = inner(normed.as_ref().unwrap_or(x))?;
+    let Some(norm) = behind else { return Ok((y, Branch { before: statistics, inner, behind: None })) };
+    let (normed, kept) = norm.forward(&y)?;
+    Ok((normed, Branch { before: statistics, inner, behind: Some((y, kept)) }))
+}
+
+/// Adds the gradients of a branch and returns its input's. Shapes: dy, x (T, C) -> (T, C).
+fn branch_backward<S>(
+    (before, behind): Norms,
+    dy: &Tensor,
+    x: &Tensor,
+    saved: Branch<S>,
+    grads: &mut Gradients,
+    inner: impl FnOnce(&Tensor, &S, &mut Gradients) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let behind = match (behind, &saved.behind) {
+        (Some(norm), Some((y, statistics))) => Some(norm.backward(dy, y, statistics, grads)?),
+        _ => None,
+    };
+    let d = inner(behind.as_ref().unwrap_or(dy), &saved.inner, grads)?;
+    match (before, &saved.before) {
+        (Some(norm), Some(statistics)) => norm.backward(&d, x, statistics, grads),
+        _ => Ok(d),
     }
-    Ok(())
 }

@@ -2,17 +2,15 @@
 //!
 //! T tokens of a packed row, C channels, N targets, V vocabulary.
 
-use crate::block::{Block, Context, Saved, Weight};
+use crate::block::{Block, Context, Saved};
+use crate::layers::{Norm, Weight};
+use crate::rotary::Rotary;
 use crate::row::Row;
 use crate::spec::Spec;
 use crate::weights::Weights;
 use crate::{ModelError, Result};
-use candle_core::{Device, Tensor};
-use outcrop_kernels::attention::Heads;
-use outcrop_kernels::{Gradients, embedding, head_loss, linear, rms_norm, rope, rows};
-
-/// No family so far bounds its logits.
-const HEAD_OPTIONS: head_loss::Options = head_loss::Options { softcap: None, z_loss: 0.0 };
+use candle_core::{DType, Device, Tensor};
+use outcrop_kernels::{Gradients, embedding, head_loss, linear, residual, rows};
 
 /// What the forward pass of a training step keeps of each block that trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +45,11 @@ pub fn group_size(trained_blocks: usize) -> usize {
 pub struct Decoder {
     spec: Spec,
     pub(crate) embedding: Weight,
+    positions: Option<Weight>,
     pub(crate) blocks: Vec<Block>,
-    pub(crate) final_norm: Weight,
-    pub(crate) head: Weight,
-    tables: rope::Tables,
+    final_norm: Norm,
+    head: Weight,
+    rotaries: Vec<Rotary>,
     device: Device,
 }
 
@@ -58,14 +57,14 @@ impl Decoder {
     /// Builds the decoder of `spec` from its weights. Errors: a tensor missing or misshapen.
     pub fn new(spec: Spec, weights: &Weights, device: &Device) -> Result<Self> {
         weights.check(&spec)?;
-        let weight = |name: &str| Ok::<_, ModelError>(Weight { name: name.into(), tensor: weights.get(name)?.clone() });
-        let frequencies = spec.rope.inverse_frequencies(spec.head_dim);
+        let context = spec.max_position_embeddings;
         Ok(Self {
-            embedding: weight(spec.names.embedding)?,
+            embedding: Weight::new(spec.names.embedding, weights)?,
+            positions: spec.names.positions.map(|name| Weight::new(name, weights)).transpose()?,
             blocks: (0..spec.num_hidden_layers).map(|i| Block::new(&spec, i, weights)).collect::<Result<_>>()?,
-            final_norm: weight(spec.names.final_norm)?,
-            head: weight(spec.head_name())?,
-            tables: rope::Tables::new(&frequencies, 1.0, spec.max_position_embeddings, device)?,
+            final_norm: Norm::new(spec.names.final_norm, &spec, weights)?,
+            head: Weight::new(spec.head_name(), weights)?,
+            rotaries: spec.ropes.iter().map(|rope| Rotary::new(rope, context, device)).collect::<Result<_>>()?,
             device: device.clone(),
             spec,
         })
@@ -84,8 +83,9 @@ impl Decoder {
     /// Every weight with its name, in the order of the forward pass; a tied head is the embedding, once.
     pub fn weights(&self) -> Vec<(&str, &Tensor)> {
         let mut weights = vec![&self.embedding];
-        weights.extend(self.blocks.iter().flat_map(|block| block.weights()));
-        weights.push(&self.final_norm);
+        weights.extend(&self.positions);
+        weights.extend(self.blocks.iter().flat_map(Block::weights));
+        weights.extend(self.final_norm.weights());
         if !self.spec.tie_word_embeddings {
             weights.push(&self.head);
         }
@@ -94,9 +94,9 @@ impl Decoder {
 
     /// Those of block `first` and above, with final norm and head; beyond the blocks, the head alone.
     pub fn weights_from(&self, first: usize) -> Vec<(&str, &Tensor)> {
-        let mut weights: Vec<&Weight> = self.blocks.iter().skip(first).flat_map(|block| block.weights()).collect();
+        let mut weights: Vec<&Weight> = self.blocks.iter().skip(first).flat_map(Block::weights).collect();
         if first <= self.blocks.len() {
-            weights.push(&self.final_norm);
+            weights.extend(self.final_norm.weights());
         }
         weights.push(&self.head);
         weights.into_iter().map(|weight| (weight.name.as_str(), &weight.tensor)).collect()
@@ -115,17 +115,59 @@ impl Decoder {
     /// Hidden states behind the final norm at `positions`, without a graph: what the head reads.
     /// Shapes: positions N -> (N, C). Nothing is kept below.
     pub fn trunk(&self, row: &Row, positions: &[u32]) -> Result<Tensor> {
-        let mut x = embedding::forward(&row.tokens, &self.embedding.tensor)?;
-        for block in &self.blocks {
-            x = block.forward(&x, &self.context(row))?.0;
-        }
-        Ok(rms_norm::forward(&rows::gather(&x, positions)?, &self.final_norm.tensor, self.spec.norm_eps)?.0)
+        let x = self.below(row, self.blocks.len())?;
+        Ok(self.final_norm.forward(&rows::gather(&x, positions)?)?.0)
     }
 
     /// Logits at every position. Shapes: (T, V). For tests and single prompts: training never makes them.
     pub fn logits(&self, row: &Row) -> Result<Tensor> {
-        let all: Vec<u32> = (0..row.len() as u32).collect();
-        Ok(linear::forward(&self.trunk(row, &all)?, &self.head.tensor)?)
+        let x = self.below(row, self.blocks.len())?;
+        self.logits_of(&x)
+    }
+
+    /// Logits of what the last block gives, by final norm, head and soft-cap. Shapes: x (N, C) -> (N, V).
+    pub(crate) fn logits_of(&self, x: &Tensor) -> Result<Tensor> {
+        let logits = linear::forward(&self.final_norm.forward(x)?.0, &self.head.tensor)?;
+        Ok(match self.spec.final_softcap.map(f64::from) {
+            Some(cap) => ((logits / cap)?.tanh()? * cap)?,
+            None => logits,
+        })
+    }
+
+    /// What the first block reads: the tokens' rows of the embedding, scaled, with the positions' added. Shapes: (T, C).
+    pub(crate) fn embed(&self, row: &Row) -> Result<Tensor> {
+        let context = self.spec.max_position_embeddings;
+        if let Some(position) = row.positions.iter().find(|&&position| position as usize >= context) {
+            let message = format!("decoder: position {position} but the context has {context}");
+            return Err(ModelError::Unsupported(message));
+        }
+        let mut x = embedding::forward(&row.tokens, &self.embedding.tensor)?;
+        if let Some(scale) = self.embedding_scale()? {
+            x = (x * scale)?;
+        }
+        match &self.positions {
+            Some(positions) => Ok(residual::add(&x, &embedding::forward(&row.positions, &positions.tensor)?)?),
+            None => Ok(x),
+        }
+    }
+
+    /// The embedding's factor as the weights' dtype has it: sqrt(3072) = 55.43 is 55.5 in bf16, in transformers too.
+    fn embedding_scale(&self) -> Result<Option<f64>> {
+        let Some(scale) = self.spec.embedding_scale else { return Ok(None) };
+        let rounded = Tensor::new(scale as f32, &Device::Cpu)?.to_dtype(self.embedding.tensor.dtype())?;
+        Ok(Some(f64::from(rounded.to_dtype(DType::F32)?.to_scalar::<f32>()?)))
+    }
+
+    /// Adds the gradients of what [`Decoder::embed`] read. Shapes: dx (T, C).
+    fn embed_backward(&self, dx: &Tensor, row: &Row, gradients: &mut Gradients) -> Result<()> {
+        if let Some(gradient) = self.positions.as_ref().and_then(|weight| gradients.get_mut(&weight.name)) {
+            embedding::backward(dx, &row.positions, gradient)?;
+        }
+        let Some(gradient) = gradients.get_mut(&self.embedding.name) else { return Ok(()) };
+        Ok(match self.embedding_scale()? {
+            Some(scale) => embedding::backward(&(dx * scale)?, &row.tokens, gradient)?,
+            None => embedding::backward(dx, &row.tokens, gradient)?,
+        })
     }
 
     /// Negative log-likelihood, in nats, of the token behind each of `targets`. No logits of the whole row exist.
@@ -160,9 +202,9 @@ impl Decoder {
     /// Input of block `boundary` at every position, without a graph; behind the last block where there is no such
     /// block. Shapes: (T, C).
     pub fn below(&self, row: &Row, boundary: usize) -> Result<Tensor> {
-        let mut x = embedding::forward(&row.tokens, &self.embedding.tensor)?;
+        let (mut x, context) = (self.embed(row)?, self.context(row)?);
         for block in self.blocks.iter().take(boundary) {
-            x = block.forward(&x, &self.context(row))?.0;
+            x = block.forward(&x, &context)?.0;
         }
         Ok(x)
     }
@@ -170,17 +212,17 @@ impl Decoder {
     /// [`Decoder::nll`] from what [`Decoder::below`] gave: the same bits.
     pub fn nll_above(&self, mut x: Tensor, boundary: usize, row: &Row, targets: &[u32]) -> Result<Vec<f32>> {
         row.check_targets(targets)?;
+        let context = self.context(row)?;
         for block in self.blocks.iter().skip(boundary) {
-            x = block.forward(&x, &self.context(row))?.0;
+            x = block.forward(&x, &context)?.0;
         }
-        let x = rows::gather(&x, targets)?;
-        let h = rms_norm::forward(&x, &self.final_norm.tensor, self.spec.norm_eps)?.0;
+        let h = self.final_norm.forward(&rows::gather(&x, targets)?)?.0;
         self.head_nll(&h, &row.next_tokens(targets))
     }
 
     /// What the loss of this decoder's head adds to the plain cross-entropy.
     pub fn head_options(&self) -> head_loss::Options {
-        HEAD_OPTIONS
+        head_loss::Options { softcap: self.spec.final_softcap, z_loss: 0.0 }
     }
 
     /// The head's weights.
@@ -201,7 +243,7 @@ impl Decoder {
         gradients: &mut Gradients,
     ) -> Result<Vec<f32>> {
         row.check_targets(targets)?;
-        let context = self.context(row);
+        let context = self.context(row)?;
         let group = recompute.group(self.blocks.len() - boundary);
         let mut kept = Vec::new();
         for (index, block) in self.blocks.iter().enumerate().skip(boundary) {
@@ -214,19 +256,17 @@ impl Decoder {
             x = y;
         }
         let x = rows::gather(&x, targets)?; // (N, C)
-        let (normed, rstd) = rms_norm::forward(&x, &self.final_norm.tensor, self.spec.norm_eps)?;
+        let (normed, statistics) = self.final_norm.forward(&x)?;
         let below = boundary < self.blocks.len()
-            || gradients.get(&self.final_norm.name).is_some()
+            || self.final_norm.weights().any(|weight| gradients.get(&weight.name).is_some())
             || (!self.spec.tie_word_embeddings && gradients.get(&self.embedding.name).is_some());
         let next = row.next_tokens(targets);
         let gradient = gradients.get_mut(&self.head.name);
-        let loss =
-            head_loss::forward_backward(&normed, &self.head.tensor, &next, scale, HEAD_OPTIONS, below, gradient)?;
+        let (head, options) = (&self.head.tensor, self.head_options());
+        let loss = head_loss::forward_backward(&normed, head, &next, scale, options, below, gradient)?;
         let Some(dnormed) = loss.dh else { return Ok(loss.nll) };
 
-        let gradient = gradients.get_mut(&self.final_norm.name);
-        let norm = &self.final_norm.tensor;
-        let dx = rms_norm::backward(&dnormed, &x, norm, &rstd, self.spec.norm_eps, gradient)?;
+        let dx = self.final_norm.backward(&dnormed, &x, &statistics, gradients)?;
         let mut dx = rows::scatter(&dx, targets, row.len())?; // (T, C)
         let mut inputs = Vec::new(); // of the blocks of the group that runs
         for (index, block) in self.blocks.iter().enumerate().skip(boundary).rev() {
@@ -247,31 +287,27 @@ impl Decoder {
             };
             dx = block.backward(&dx, saved, &context, gradients)?;
         }
-        if let Some(gradient) = gradients.get_mut(&self.embedding.name) {
-            embedding::backward(&dx, &row.tokens, gradient)?;
-        }
+        self.embed_backward(&dx, row, gradients)?;
         Ok(loss.nll)
     }
 
-    /// The lowest block that has to run backwards: the first that trains, or 0 where the embedding does.
+    /// The lowest block that has to run backwards: the first that trains, or 0 where an embedding does.
     fn boundary(&self, gradients: &Gradients) -> usize {
-        if gradients.get(&self.embedding.name).is_some() {
+        if std::iter::once(&self.embedding).chain(&self.positions).any(|weight| gradients.get(&weight.name).is_some()) {
             return 0;
         }
         self.blocks.iter().position(|block| block.trains(gradients)).unwrap_or(self.blocks.len())
     }
 
-    pub(crate) fn context<'a>(&'a self, row: &'a Row) -> Context<'a> {
-        let spec = &self.spec;
-        let heads = Heads {
-            query: spec.num_attention_heads,
-            key_value: spec.num_key_value_heads,
-            dim: spec.head_dim,
-            scale: (spec.head_dim as f64).sqrt().recip() as f32,
-            window: None,
-            softcap: None,
-        };
-        Context { row, tables: &self.tables, heads, eps: spec.norm_eps }
+    pub(crate) fn context<'a>(&'a self, row: &'a Row) -> Result<Context<'a>> {
+        let rotations = self.rotaries.iter().map(|rotary| rotary.of(row)).collect::<Result<_>>()?;
+        Ok(Context { row, rotations })
+    }
+
+    /// True where the keys that a cache holds of a document don't hold once it has `length` tokens (dynamic and
+    /// longrope scaling): all of it has to run again.
+    pub(crate) fn rotation_changes_at(&self, length: usize) -> bool {
+        self.rotaries.iter().any(|rotary| rotary.changes_at(length))
     }
 }
 

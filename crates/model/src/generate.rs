@@ -5,7 +5,6 @@ use crate::row::Row;
 use crate::{ModelError, Result};
 use candle_core::{IndexOp, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling};
-use outcrop_kernels::{embedding, linear, rms_norm};
 
 /// How tokens are chosen and when to stop.
 #[derive(Clone, Debug)]
@@ -92,40 +91,39 @@ fn sampling(options: &Options) -> Result<Sampling> {
 /// Keys and values of every block, of the tokens so far.
 struct Cache {
     blocks: Vec<(Tensor, Tensor)>,
-    len: usize,
+    tokens: Vec<u32>,
 }
 
 impl Cache {
     /// Runs the prompt; returns the logits behind its last token.
     fn prefill(decoder: &Decoder, prompt: &[u32]) -> Result<(Self, Tensor)> {
         let row = Row::single(prompt.to_vec())?;
-        let mut x = embedding::forward(prompt, &decoder.embedding.tensor)?;
+        let (mut x, context) = (decoder.embed(&row)?, decoder.context(&row)?);
         let mut blocks = Vec::with_capacity(decoder.blocks.len());
         for block in &decoder.blocks {
-            let (y, saved) = block.forward(&x, &decoder.context(&row))?;
-            blocks.push((saved.k, saved.v));
+            let (y, saved) = block.forward(&x, &context)?;
+            blocks.push(saved.keys_values());
             x = y;
         }
         let last = x.narrow(0, prompt.len() - 1, 1)?;
-        Ok((Self { blocks, len: prompt.len() }, head_logits(decoder, &last)?))
+        Ok((Self { blocks, tokens: prompt.to_vec() }, decoder.logits_of(&last)?.i(0)?))
     }
 
-    /// Runs one more token; returns the logits behind it.
+    /// Runs one more token; returns the logits behind it. Where the rotation depends on the length, all run again.
     fn append(&mut self, decoder: &Decoder, token: u32) -> Result<Tensor> {
+        let position = self.tokens.len() as u32;
+        self.tokens.push(token);
+        if decoder.rotation_changes_at(self.tokens.len()) {
+            let (cache, logits) = Self::prefill(decoder, &self.tokens)?;
+            *self = cache;
+            return Ok(logits);
+        }
         let mut row = Row::single(vec![token])?;
-        row.positions = vec![self.len as u32];
-        let context = decoder.context(&row);
-        let mut x = embedding::forward(&[token], &decoder.embedding.tensor)?;
+        row.positions = vec![position];
+        let (mut x, context) = (decoder.embed(&row)?, decoder.context(&row)?);
         for (block, (keys, values)) in decoder.blocks.iter().zip(&mut self.blocks) {
             x = block.append(&x, keys, values, &context)?;
         }
-        self.len += 1;
-        head_logits(decoder, &x)
+        Ok(decoder.logits_of(&x)?.i(0)?)
     }
-}
-
-/// Final norm and head of one token. Shapes: x (1, C) -> (V).
-fn head_logits(decoder: &Decoder, x: &Tensor) -> Result<Tensor> {
-    let (normed, _) = rms_norm::forward(x, &decoder.final_norm.tensor, decoder.spec().norm_eps)?;
-    Ok(linear::forward(&normed, &decoder.head.tensor)?.i(0)?)
 }

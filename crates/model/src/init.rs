@@ -1,6 +1,7 @@
 //! A model with random weights, from a config and a tokenizer: where a base of one's own begins.
 
 use crate::files::safetensors;
+use crate::spec::{NormKind, Parameter, Role};
 use crate::{ModelError, Result, families};
 use candle_core::{DType, Device, Tensor};
 use rand::SeedableRng;
@@ -8,7 +9,7 @@ use rand::distr::Distribution;
 use serde_json::Value;
 use std::path::Path;
 
-/// Writes a Hugging Face folder with the config, the tokenizer and weights drawn from `seed`: norms 1, matrices
+/// Writes a Hugging Face folder with the config, the tokenizer and weights drawn from `seed`: norms 1, biases 0, matrices
 /// normal with the config's `initializer_range`, the two that end a residual branch divided by sqrt(2 * layers)
 /// (Radford et al. 2019). Stored as the config's `dtype`: `float32` (also where there is none), `bfloat16`, `float16`.
 /// Errors: the config or its dtype isn't supported, the folder exists, the vocabulary is smaller than the tokenizer's
@@ -37,13 +38,14 @@ pub fn write(folder: &Path, config: &Value, tokenizer: &Path, seed: u64) -> Resu
     let mut stream = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let depth = (2.0 * spec.num_hidden_layers as f64).sqrt();
     let mut tensors = Vec::new();
-    for (name, shape) in spec.tensors() {
-        let tensor = if shape.len() == 1 {
-            Tensor::ones(shape, DType::F32, &Device::Cpu)?
-        } else {
-            let ends_branch = name.ends_with(spec.names.block.output) || name.ends_with(spec.names.block.down);
-            let deviation = if ends_branch { spec.initializer_range / depth } else { spec.initializer_range };
-            normal(&shape, deviation, &mut stream)?
+    for Parameter { name, shape, role } in spec.parameters() {
+        let constant = |value: f32| Tensor::full(value, shape.as_slice(), &Device::Cpu);
+        let tensor = match role {
+            Role::Norm if spec.norm == NormKind::RmsOffset => constant(0.0)?, // the factor is 1 + w
+            Role::Norm => constant(1.0)?,
+            Role::Bias => constant(0.0)?,
+            Role::Matrix => normal(&shape, spec.initializer_range, &mut stream)?,
+            Role::BranchEnd => normal(&shape, spec.initializer_range / depth, &mut stream)?,
         };
         tensors.push((name, tensor.to_dtype(dtype)?));
     }

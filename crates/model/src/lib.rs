@@ -6,6 +6,7 @@
 //!
 //! Left out: data and tokens' targets (`outcrop-data`), the loop (`outcrop-trainer`), the ops (`outcrop-kernels`).
 
+mod attention;
 pub mod base;
 mod block;
 mod decoder;
@@ -17,16 +18,20 @@ mod files;
 pub mod generate;
 pub mod hub;
 pub mod init;
+mod layers;
+mod mlp;
+mod rotary;
 mod row;
-mod spec;
+pub mod spec;
 mod weights;
 
 pub use base::Base;
 pub use decoder::{Decoder, Recompute, group_size};
 pub use error::ModelError;
 pub use files::mapped_rows::MappedRows;
+pub use rotary::{Rope, RopeScaling};
 pub use row::Row;
-pub use spec::{Names, Rope, RopeScaling, Spec};
+pub use spec::Spec;
 pub use weights::Weights;
 
 /// What this crate's functions return.

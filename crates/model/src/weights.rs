@@ -27,6 +27,20 @@ impl Weights {
         self.by_name.remove(name)
     }
 
+    /// Names without the prefix, as files of the model without a head have them (`h.0.` for `transformer.h.0.`), get it.
+    pub(crate) fn with_prefix(mut self, spec: &Spec) -> Self {
+        let prefix = spec.names.prefix;
+        if self.by_name.keys().any(|name| name.starts_with(prefix)) {
+            return self;
+        }
+        let full = |(name, tensor): (String, Tensor)| match name == spec.names.head {
+            true => (name, tensor),
+            false => (format!("{prefix}{name}"), tensor),
+        };
+        self.by_name = self.by_name.into_iter().map(full).collect();
+        self
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.by_name.iter().map(|(name, tensor)| (name.as_str(), tensor))
@@ -47,8 +61,8 @@ impl Weights {
             }
         }
         let ignorable = |name: &str| {
-            // a buffer old exports carry, and the tied head some write a second time (compared below)
-            name.ends_with("rotary_emb.inv_freq") || (spec.tie_word_embeddings && name == spec.names.head)
+            // buffers old exports carry, and the tied head some write a second time (compared below)
+            BUFFERS.iter().any(|buffer| name.ends_with(buffer)) || (spec.tie_word_embeddings && name == spec.names.head)
         };
         let extra = self.by_name.keys().filter(|name| !expected.contains_key(*name) && !ignorable(name));
         problems.extend(extra.map(|name| format!("`{name}` is not a tensor of this {} model", spec.family)));
@@ -69,6 +83,17 @@ impl Weights {
         Err(ModelError::Unsupported(format!("tensors don't fit config.json: {}{more}", problems.join("; "))))
     }
 }
+
+/// Ends of the names of buffers, no weights, that older exports have: frequencies, and the causal masks of GPT-2 and
+/// GPT-NeoX.
+const BUFFERS: [&str; 6] = [
+    "rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    ".attention.rotary_emb.inv_freq",
+];
 
 fn same_values(a: &Tensor, b: &Tensor) -> Result<bool> {
     Ok(a.dims() == b.dims() && a.ne(b)?.to_dtype(DType::U32)?.max_all()?.to_scalar::<u32>()? == 0)

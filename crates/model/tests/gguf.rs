@@ -295,7 +295,7 @@ fn what_would_change_the_result_is_refused_by_name() {
 fn linear_scaling_is_read_in_both_of_its_forms() {
     let pair = Pair::new(true, GgmlDType::F32);
     let rope = |entries: &[(&'static str, Value)]| {
-        pair.changed(|metadata, _| metadata.extend(entries.iter().cloned())).unwrap().spec().rope.scaling
+        pair.changed(|metadata, _| metadata.extend(entries.iter().cloned())).unwrap().spec().ropes[0].scaling.clone()
     };
     let linear = outcrop_model::RopeScaling::Linear { factor: 4.0 };
     let kind = |kind: &str| ("llama.rope.scaling.type", Value::String(kind.into()));

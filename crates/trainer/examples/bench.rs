@@ -70,7 +70,9 @@ impl Options {
         if !self.0.contains_key("layers") {
             return base.load(DType::F32, &Device::Cpu).unwrap();
         }
-        let spec = Spec { num_hidden_layers: self.count("layers", 0), ..base.spec().clone() };
+        let layers = self.count("layers", 0);
+        let layer = base.spec().layers[0];
+        let spec = Spec { num_hidden_layers: layers, layers: vec![layer; layers], ..base.spec().clone() };
         let spec = Spec { vocab_size: self.count("vocabulary", spec.vocab_size), ..spec };
         let tensors = spec.tensors().into_iter().map(|(name, shape)| {
             let values = (0..shape.iter().product::<usize>()).map(|i| {

@@ -35,10 +35,8 @@ pub fn estimate(spec: &Spec, load: &Load) -> MemoryPlan {
     let gradient_bytes = load.trainable_parameters * F32;
     let optimizer_bytes = load.optimizer_bytes;
     let tokens = load.micro_batch_tokens.max(load.longest);
-    let (c, f) = (spec.hidden_size as u64, spec.intermediate_size as u64);
-    let (q, kv) =
-        ((spec.num_attention_heads * spec.head_dim) as u64, (spec.num_key_value_heads * spec.head_dim) as u64);
-    let block = tokens * (4 * c + 2 * q + 2 * kv + 2 * f) * load.value_bytes; // see `Saved` in outcrop-model
+    let (c, f, q) = (spec.hidden_size as u64, spec.intermediate_size as u64, spec.query_size() as u64);
+    let block = tokens * spec.kept_values() as u64 * load.value_bytes;
     let input = tokens * c * load.value_bytes;
     let trained = load.trained_blocks;
     let group = outcrop_model::group_size(trained as usize) as u64;

@@ -25,13 +25,27 @@ impl Tables {
     /// Tables of `num_positions` rows for these inverse frequencies (one per pair of channels), computed in f64 and
     /// rounded once. `scaling` multiplies both (yarn's and longrope's attention factor; else 1).
     pub fn new(inverse_frequencies: &[f64], scaling: f64, num_positions: usize, device: &Device) -> Result<Self> {
-        let half = inverse_frequencies.len();
+        let positions: Vec<u32> = (0..num_positions as u32).collect();
+        Self::of_documents(&[(&positions, inverse_frequencies.to_vec())], scaling, device)
+    }
+
+    /// Tables with a row for each token instead of each position, where documents differ in their frequencies (dynamic
+    /// and longrope scaling): the positions of each document's tokens and its inverse frequencies, one after another.
+    /// They are read at 0, 1, 2, ... Errors: documents with unequal numbers of frequencies.
+    pub fn of_documents(documents: &[(&[u32], Vec<f64>)], scaling: f64, device: &Device) -> Result<Self> {
+        let half = documents.first().map_or(0, |(_, frequencies)| frequencies.len());
+        let rows = documents.iter().map(|(positions, _)| positions.len()).sum::<usize>();
+        if documents.iter().any(|(_, frequencies)| frequencies.len() != half) {
+            bail!("rope: documents with unequal numbers of frequencies")
+        }
         let table = |f: fn(f64) -> f64| {
-            let values = (0..num_positions)
+            let values = documents.iter().flat_map(|(positions, frequencies)| {
                 // the angle is rounded to f32 first, as transformers computes it
-                .flat_map(|p| inverse_frequencies.iter().map(move |&w| f64::from(p as f32 * w as f32)))
-                .map(|angle| (f(angle) * scaling) as f32);
-            Tensor::from_iter(values, device)?.reshape((num_positions, half))
+                let angle = |p: u32, w: f64| f64::from(p as f32 * w as f32);
+                let angles = positions.iter().flat_map(move |&p| frequencies.iter().map(move |&w| angle(p, w)));
+                angles.map(move |angle| (f(angle) * scaling) as f32)
+            });
+            Tensor::from_vec(values.collect::<Vec<f32>>(), (rows, half), device)
         };
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
@@ -109,6 +123,19 @@ mod tests {
             let rest = |t: &Tensor| split(t).narrow(1, 2 * half, dim - 2 * half).unwrap();
             assert_eq!(bits(&rest(&y)), bits(&rest(&x)), "what isn't turned keeps its bits");
         }
+    }
+
+    #[test]
+    fn tables_of_documents_have_the_rows_of_each_documents_own() {
+        let (short, long) = (vec![1.0, 0.5], vec![0.25, 0.125]);
+        let documents = [(&[0u32, 1, 2][..], short.clone()), (&[0, 1][..], long.clone()), (&[5][..], short.clone())];
+        let both = Tables::of_documents(&documents, 1.5, &Device::Cpu).unwrap();
+        let rows = |tables: &Tables, positions: &[u32]| tables.rows(positions).unwrap().1.to_vec2::<f32>().unwrap();
+        let alone = |frequencies| Tables::new(frequencies, 1.5, 6, &Device::Cpu).unwrap();
+        assert_eq!(rows(&both, &[0, 1, 2]), rows(&alone(&short), &[0, 1, 2]));
+        assert_eq!(rows(&both, &[3, 4]), rows(&alone(&long), &[0, 1]));
+        assert_eq!(rows(&both, &[5]), rows(&alone(&short), &[5]));
+        assert!(Tables::of_documents(&[(&[0], short), (&[0], vec![1.0])], 1.0, &Device::Cpu).is_err());
     }
 
     #[test]

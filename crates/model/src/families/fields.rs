@@ -1,10 +1,10 @@
 //! Reading fields of a `config.json`, with errors that name the field, what it holds and what is expected.
 
-use crate::spec::{Rope, RopeScaling};
+use crate::spec::Form;
 use crate::{ModelError, Result};
 use serde_json::Value;
 
-fn wrong(field: &str, found: &Value, expected: &str) -> ModelError {
+pub(super) fn wrong(field: &str, found: &Value, expected: &str) -> ModelError {
     ModelError::Unsupported(format!("config.json: `{field}` is `{found}`, expected {expected}"))
 }
 
@@ -44,7 +44,7 @@ pub(super) fn flag(config: &Value, field: &str, default: bool) -> Result<bool> {
 pub(super) fn only(config: &Value, field: &str, expected: &Value) -> Result<()> {
     match config.get(field) {
         None | Some(Value::Null) => Ok(()),
-        Some(value) if value == expected => Ok(()),
+        Some(value) if value == expected || (value.is_number() && value.as_f64() == expected.as_f64()) => Ok(()),
         Some(value) => Err(ModelError::Unsupported(format!(
             "config.json: `{field}` is `{value}`, which is not supported (only `{expected}` is)"
         ))),
@@ -64,36 +64,51 @@ pub(crate) fn token_ids(config: &Value, field: &str) -> Result<Vec<u32>> {
     }
 }
 
-/// The rotary embedding, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before).
-/// Errors: both forms at once, a type that isn't known, a field of it missing.
-pub(super) fn rope(config: &Value) -> Result<Rope> {
-    let newer = config.get("rope_parameters").filter(|value| !value.is_null());
-    let older = config.get("rope_scaling").filter(|value| !value.is_null());
-    if newer.is_some() && older.is_some() {
-        let message = "config.json: both `rope_parameters` and `rope_scaling` are there; keep the one that counts";
-        return Err(ModelError::Unsupported(message.into()));
+/// A number above 0, or none where the field is null. Absent gives `default`.
+pub(super) fn optional<T>(
+    config: &Value,
+    field: &str,
+    default: Option<T>,
+    read: impl Fn(&Value, &str, Option<T>) -> Result<T>,
+) -> Result<Option<T>> {
+    match config.get(field) {
+        None => Ok(default),
+        Some(Value::Null) => Ok(None),
+        Some(_) => read(config, field, None).map(Some),
     }
-    let theta = number(config, "rope_theta", Some(10_000.0))?;
-    let Some(parameters) = newer.or(older) else { return Ok(Rope { theta, scaling: RopeScaling::Default }) };
-    let theta = number(parameters, "rope_theta", Some(theta))?;
-    only(parameters, "partial_rotary_factor", &serde_json::json!(1.0))?;
-    let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
-    let kind = kind.map_or(Some("default"), Value::as_str);
-    let kind = kind.ok_or_else(|| wrong("rope_type", parameters, "a name under `rope_type`"))?;
-    let scaling = match kind {
-        "default" => RopeScaling::Default,
-        "linear" => RopeScaling::Linear { factor: number(parameters, "factor", None)? },
-        "llama3" => RopeScaling::Llama3 {
-            factor: number(parameters, "factor", None)?,
-            low_freq_factor: number(parameters, "low_freq_factor", None)?,
-            high_freq_factor: number(parameters, "high_freq_factor", None)?,
-            original_max_position_embeddings: number(parameters, "original_max_position_embeddings", None)?,
-        },
-        other => {
-            return Err(ModelError::Unsupported(format!(
-                "config.json: rope type `{other}` is not supported; supported are `default`, `linear`, `llama3`"
-            )));
-        }
+}
+
+/// A list of positive numbers, `length` of them.
+pub(super) fn numbers(config: &Value, field: &str, length: usize) -> Result<Vec<f64>> {
+    let value = config.get(field).unwrap_or(&Value::Null);
+    let numbers = value.as_array().filter(|values| values.len() == length);
+    let numbers = numbers.and_then(|values| values.iter().map(|v| v.as_f64().filter(|n| *n > 0.0)).collect());
+    numbers.ok_or_else(|| wrong(field, value, &format!("a list of {length} positive numbers")))
+}
+
+/// Which layers attend in a window, by `layer_types`; where that is absent, as `default` says of each index.
+pub(super) fn sliding(config: &Value, layers: usize, default: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+    let value = config.get("layer_types").filter(|value| !value.is_null());
+    let Some(value) = value else { return Ok((0..layers).map(default).collect()) };
+    let kind = |kind: &Value| match kind.as_str() {
+        Some("full_attention") => Some(false),
+        Some("sliding_attention") => Some(true),
+        _ => None,
     };
-    Ok(Rope { theta, scaling })
+    let kinds = value.as_array().filter(|kinds| kinds.len() == layers);
+    let kinds = kinds.and_then(|kinds| kinds.iter().map(kind).collect());
+    let expected = format!("`full_attention` or `sliding_attention` for each of {layers} layers");
+    kinds.ok_or_else(|| wrong("layer_types", value, &expected))
+}
+
+/// The form of GELU that a field names.
+pub(super) fn gelu(config: &Value, field: &str, default: Form) -> Result<Form> {
+    match config.get(field) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => match value.as_str() {
+            Some("gelu") => Ok(Form::Erf),
+            Some("gelu_new" | "gelu_fast" | "gelu_pytorch_tanh") => Ok(Form::Tanh),
+            _ => Err(wrong(field, value, "`gelu`, `gelu_new`, `gelu_fast` or `gelu_pytorch_tanh`")),
+        },
+    }
 }

@@ -1,8 +1,22 @@
 //! One file per family: it maps `config.json` to a [`Spec`]. An unknown family, or a field that would change the
 //! result and isn't supported, is an error that names it.
 
+mod common;
 mod fields;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_neox;
 mod llama;
+mod mistral;
+mod olmo2;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod rope;
+mod smollm3;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use fields::token_ids;
 
@@ -10,37 +24,37 @@ use crate::spec::Spec;
 use crate::{ModelError, Result};
 use serde_json::Value;
 
-/// `model_type`s that can be loaded.
-pub const SUPPORTED: [&str; 1] = ["llama"];
+/// `model_type`s that can be loaded, and what reads their config.
+const FAMILIES: [(&str, fn(&Value) -> Result<Spec>); 11] = [
+    ("gemma2", gemma2::spec),
+    ("gemma3_text", gemma3::spec),
+    ("gpt2", gpt2::spec),
+    ("gpt_neox", gpt_neox::spec),
+    ("llama", llama::spec),
+    ("mistral", mistral::spec),
+    ("olmo2", olmo2::spec),
+    ("phi3", phi3::spec),
+    ("qwen2", qwen2::spec),
+    ("qwen3", qwen3::spec),
+    ("smollm3", smollm3::spec),
+];
+
+/// Their names, for messages.
+pub fn supported() -> String {
+    FAMILIES.map(|(name, _)| format!("`{name}`")).join(", ")
+}
 
 /// Reads a `config.json`. Errors: an unknown `model_type`, a missing, wrong or unsupported field.
 pub fn spec(config: &Value) -> Result<Spec> {
     let Some(family) = config.get("model_type").and_then(Value::as_str) else {
-        let message = format!("config.json: `model_type` is missing; supported are `{}`", SUPPORTED.join("`, `"));
+        let message = format!("config.json: `model_type` is missing; supported are {}", supported());
         return Err(ModelError::Unsupported(message));
     };
-    match family {
-        "llama" => llama::spec(config),
-        other => Err(ModelError::Unsupported(format!(
-            "model_type `{other}` is not supported; supported are `{}`",
-            SUPPORTED.join("`, `")
-        ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_config_without_a_family_says_so() {
-        for config in [serde_json::json!({}), serde_json::json!([]), serde_json::json!({"model_type": 3})] {
-            let message = super::spec(&config).unwrap_err().to_string();
-            assert_eq!(message, "config.json: `model_type` is missing; supported are `llama`");
+    match FAMILIES.iter().find(|(name, _)| *name == family) {
+        Some((_, spec)) => spec(config),
+        None => {
+            let message = format!("model_type `{family}` is not supported; supported are {}", supported());
+            Err(ModelError::Unsupported(message))
         }
-    }
-
-    #[test]
-    fn an_unknown_family_is_named_with_the_known_ones() {
-        let message = super::spec(&serde_json::json!({"model_type": "mamba"})).unwrap_err().to_string();
-        assert_eq!(message, "model_type `mamba` is not supported; supported are `llama`");
     }
 }

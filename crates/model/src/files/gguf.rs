@@ -4,7 +4,7 @@
 //! llama.cpp's converter permutes the rows of q and k for its interleaved rotation; that is undone here.
 //! Names: llama.cpp's gguf-py/gguf/tensor_mapping.py.
 
-use crate::spec::Spec;
+use crate::spec::{Mlp, QueryKeyValue, Spec};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -210,15 +210,17 @@ fn hugging_face_name(name: &str, spec: &Spec) -> Option<String> {
     }
     let (index, part) = name.strip_prefix("blk.")?.split_once('.')?;
     let block = &names.block;
+    let QueryKeyValue::Separate { query, key, value } = block.query_key_value else { return None };
+    let Mlp::Gated { gate, up, .. } = block.mlp else { return None };
     let target = match part {
-        "attn_norm.weight" => block.attention_norm,
-        "attn_q.weight" => block.query,
-        "attn_k.weight" => block.key,
-        "attn_v.weight" => block.value,
+        "attn_norm.weight" => block.attention_norm?,
+        "attn_q.weight" => query,
+        "attn_k.weight" => key,
+        "attn_v.weight" => value,
         "attn_output.weight" => block.output,
-        "ffn_norm.weight" => block.mlp_norm,
-        "ffn_gate.weight" => block.gate,
-        "ffn_up.weight" => block.up,
+        "ffn_norm.weight" => block.mlp_norm?,
+        "ffn_gate.weight" => gate,
+        "ffn_up.weight" => up,
         "ffn_down.weight" => block.down,
         _ => return None,
     };
