@@ -64,7 +64,8 @@ impl Attention {
             QueryKeyValue::PerHead(name) => Projections::PerHead(linear(name, bias)?),
         };
         let norm = |name: &str| Norm::new(spec.block_tensor(index, name), spec, weights);
-        let norms = names.query_key_norm.map(|names| Ok::<_, crate::ModelError>((norm(names.query)?, norm(names.key)?)));
+        let norms =
+            names.query_key_norm.map(|names| Ok::<_, crate::ModelError>((norm(names.query)?, norm(names.key)?)));
         Ok(Self {
             projections,
             norms: norms.transpose()?,
@@ -118,7 +119,13 @@ impl Attention {
     }
 
     /// Adds the weights' gradients and returns dx. Shapes: dy (T, C) -> (T, C).
-    pub(crate) fn backward(&self, dy: &Tensor, saved: &Saved, context: &Context, grads: &mut Gradients) -> Result<Tensor> {
+    pub(crate) fn backward(
+        &self,
+        dy: &Tensor,
+        saved: &Saved,
+        context: &Context,
+        grads: &mut Gradients,
+    ) -> Result<Tensor> {
         self.output.backward_weights(dy, &saved.o, grads)?;
         let d_o = self.output.backward_input(dy)?; // (T, H*D)
         let inputs = attention::Saved { q: &saved.q, k: &saved.k, v: &saved.v, o: &saved.o, lse: &saved.lse };
@@ -160,9 +167,7 @@ impl Attention {
     fn project(&self, x: &Tensor, context: &Context) -> Result<Projected> {
         let (t, Heads { query, key_value, dim, .. }) = (x.dim(0)?, self.heads);
         let [mut q, mut k, v] = match &self.projections {
-            Projections::Separate(linears) => {
-                [linears[0].forward(x)?, linears[1].forward(x)?, linears[2].forward(x)?]
-            }
+            Projections::Separate(linears) => [linears[0].forward(x)?, linears[1].forward(x)?, linears[2].forward(x)?],
             Projections::Stacked(linear) => {
                 let (all, q, kv) = (linear.forward(x)?, query * dim, key_value * dim);
                 let part = |start, size| all.narrow(1, start, size)?.contiguous();

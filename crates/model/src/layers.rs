@@ -1,9 +1,9 @@
 //! A weight with its name, and the two layers that every block is made of: a norm and a linear projection, as the
 //! spec says they are stored, with their backward passes.
 
+use crate::Result;
 use crate::spec::{NormKind, Spec, bias_name};
 use crate::weights::Weights;
-use crate::Result;
 use candle_core::Tensor;
 use outcrop_kernels::{Gradients, layer_norm, linear, rms_norm};
 
@@ -136,11 +136,6 @@ impl Linear {
 }
 
 /// A norm that a block may lack: without a name it is none.
-pub(crate) fn block_norm(
-    spec: &Spec,
-    index: usize,
-    name: Option<&str>,
-    weights: &Weights,
-) -> Result<Option<Norm>> {
+pub(crate) fn block_norm(spec: &Spec, index: usize, name: Option<&str>, weights: &Weights) -> Result<Option<Norm>> {
     name.map(|name| Norm::new(spec.block_tensor(index, name), spec, weights)).transpose()
 }

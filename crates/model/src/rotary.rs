@@ -115,9 +115,8 @@ impl Rope {
 
     /// The pairs of channels between which yarn's ramp runs.
     fn yarn_range(&self, original: f64, beta_fast: f64, beta_slow: f64, truncate: bool) -> (f64, f64) {
-        let pair = |turns: f64| {
-            self.dim as f64 * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * self.theta.ln())
-        };
+        let pair =
+            |turns: f64| self.dim as f64 * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * self.theta.ln());
         let (low, high) = (pair(beta_fast), pair(beta_slow));
         let (low, high) = if truncate { (low.floor(), high.ceil()) } else { (low, high) };
         let (low, high) = (low.max(0.0), high.min(self.dim as f64 - 1.0));

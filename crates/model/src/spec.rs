@@ -219,11 +219,8 @@ pub struct Parameter {
 impl Spec {
     /// Every tensor of the model, in the order of the forward pass.
     pub fn parameters(&self) -> Vec<Parameter> {
-        let matrix = |name: &str, rows| Parameter {
-            name: name.into(),
-            shape: vec![rows, self.hidden_size],
-            role: Role::Matrix,
-        };
+        let matrix =
+            |name: &str, rows| Parameter { name: name.into(), shape: vec![rows, self.hidden_size], role: Role::Matrix };
         let mut parameters = vec![matrix(self.names.embedding, self.vocab_size)];
         parameters.extend(self.names.positions.map(|name| matrix(name, self.max_position_embeddings)));
         for index in 0..self.num_hidden_layers {

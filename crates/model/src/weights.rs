@@ -86,14 +86,8 @@ impl Weights {
 
 /// Ends of the names of buffers, no weights, that older exports have: frequencies, and the causal masks of GPT-2 and
 /// GPT-NeoX.
-const BUFFERS: [&str; 6] = [
-    "rotary_emb.inv_freq",
-    ".attn.bias",
-    ".attn.masked_bias",
-    ".attention.bias",
-    ".attention.masked_bias",
-    ".attention.rotary_emb.inv_freq",
-];
+const BUFFERS: [&str; 5] =
+    ["rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
 
 fn same_values(a: &Tensor, b: &Tensor) -> Result<bool> {
     Ok(a.dims() == b.dims() && a.ne(b)?.to_dtype(DType::U32)?.max_all()?.to_scalar::<u32>()? == 0)

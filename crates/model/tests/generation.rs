@@ -22,19 +22,20 @@ fn run(decoder: &Decoder, prompt: &[u32], options: &Options) -> (Vec<u32>, Finis
 
 #[test]
 fn greedy_generation_with_the_cache_is_greedy_generation_without() {
-    for name in ["llama", "llama3-scaled"] {
-        let decoder = load(&fixture(name)).unwrap();
+    for (name, decoder) in common::fixture_decoders() {
         for (seed, length) in [(1, 1), (2, 2), (3, 17)] {
             let prompt = common::numbers(length, 131, seed);
             let mut row = prompt.clone();
-            for _ in 0..40 {
+            let new = (decoder.spec().max_position_embeddings - length).min(40); // past windows and original contexts
+            for _ in 0..new {
                 let logits = decoder.logits(&Row::single(row.clone()).unwrap()).unwrap();
                 let last = logits.get(row.len() - 1).unwrap();
                 row.push(last.argmax(0).unwrap().to_scalar().unwrap());
             }
-            let (tokens, finish) = run(&decoder, &prompt, &greedy(40));
+            let (tokens, finish) = run(&decoder, &prompt, &greedy(new));
             assert_eq!(tokens, row[length..], "{name}, prompt of {length}");
-            assert_eq!(finish, Finish::Length);
+            let full = length + new == decoder.spec().max_position_embeddings;
+            assert_eq!(finish, if full { Finish::Context } else { Finish::Length }, "{name}, prompt of {length}");
         }
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::IndexOp;
-use common::{bits, config, fixture, gradients, largest, load, message, random_decoder, row};
+use common::{bits, config, fixture, fixture_decoders, gradients, largest, load, message, random_decoder, row};
 use outcrop_kernels::Gradients;
 use outcrop_model::{Decoder, Recompute, Row};
 use std::collections::BTreeMap;
@@ -28,18 +28,22 @@ fn same_bits(
     }
 }
 
-fn decoders() -> [Decoder; 3] {
-    [
-        load(&fixture("llama")).unwrap(),
-        load(&fixture("llama3-scaled")).unwrap(),
-        random_decoder(&config(500, 128, 352, 2, true), 1),
-    ]
+/// Every family's fixture, and a wider model.
+fn decoders() -> Vec<(String, Decoder)> {
+    let mut decoders = fixture_decoders();
+    decoders.push(("wide".into(), random_decoder(&config(500, 128, 352, 2, true), 1)));
+    decoders
+}
+
+/// Lengths that the context of every fixture holds.
+fn fitting<const N: usize>(decoder: &Decoder, lengths: [u32; N]) -> [u32; N] {
+    lengths.map(|length| length.min(decoder.spec().max_position_embeddings as u32))
 }
 
 /// Logits and losses of a packed row against those of its documents alone.
-fn packed_equals_alone(decoder: &Decoder) {
+fn packed_equals_alone(name: &str, decoder: &Decoder) {
     let vocabulary = decoder.spec().vocab_size as u32;
-    let lengths = [7, 1, 33, 2, 16, 1, 50];
+    let lengths = fitting(decoder, [7, 1, 33, 2, 16, 1, 50]);
     let (packed, targets) = row(&lengths, vocabulary, 5);
     let (logits, nll) = (decoder.logits(&packed).unwrap(), decoder.nll(&packed, &targets).unwrap());
     let tokens = common::numbers(lengths.iter().sum::<u32>() as usize, vocabulary, 5);
@@ -51,7 +55,7 @@ fn packed_equals_alone(decoder: &Decoder) {
         let difference = largest(&(&part - &expected).unwrap());
         assert!(
             bits(&part) == bits(&expected),
-            "document of {length} tokens at {start}: logits differ by {difference:e}"
+            "{name}: document of {length} tokens at {start}: logits differ by {difference:e}"
         );
         let inside = |target: &&u32| (start..start + length).contains(target);
         let own: Vec<u32> = targets.iter().filter(inside).map(|target| target - start).collect();
@@ -63,12 +67,12 @@ fn packed_equals_alone(decoder: &Decoder) {
 
 #[test]
 fn r10_a_packed_row_is_its_documents_alone_bit_for_bit() {
-    packed_equals_alone(&random_decoder(&config(500, 288, 352, 2, true), 1));
+    packed_equals_alone("wide", &random_decoder(&config(500, 288, 352, 2, true), 1));
 }
 
 #[test]
-fn r10_a_packed_row_is_its_documents_alone_bit_for_bit_in_narrow_models_too() {
-    decoders().iter().for_each(packed_equals_alone);
+fn r10_a_packed_row_is_its_documents_alone_bit_for_bit_in_every_family() {
+    decoders().iter().for_each(|(name, decoder)| packed_equals_alone(name, decoder));
 }
 
 #[test]
@@ -83,8 +87,8 @@ fn logits_at_some_positions_have_the_bits_of_all() {
 
 #[test]
 fn recomputing_blocks_changes_no_bit_of_loss_and_gradients() {
-    for decoder in decoders() {
-        let rows = [row(&[20, 1, 43], decoder.spec().vocab_size as u32, 7)];
+    for (_, decoder) in decoders() {
+        let rows = [row(&fitting(&decoder, [20, 1, 43]), decoder.spec().vocab_size as u32, 7)];
         let (loss, kept) = gradients(&decoder, &rows, Recompute::Nothing, all);
         let (grouped_loss, grouped) = gradients(&decoder, &rows, Recompute::Group, all);
         assert_eq!(loss, grouped_loss);
@@ -98,11 +102,11 @@ fn recomputing_blocks_changes_no_bit_of_loss_and_gradients() {
 
 #[test]
 fn r1_the_gradient_of_a_packed_row_is_the_sum_over_any_split_into_rows() {
-    for decoder in decoders() {
+    for (family, decoder) in decoders() {
         let vocabulary = decoder.spec().vocab_size as u32;
-        let lengths = [13u32, 40, 2, 9];
+        let lengths = fitting(&decoder, [13, 40, 2, 9]);
         let (packed, targets) = row(&lengths, vocabulary, 11);
-        let tokens = common::numbers(64, vocabulary, 11);
+        let tokens = common::numbers(lengths.iter().sum::<u32>() as usize, vocabulary, 11);
         let part = |from: usize, to: usize| {
             let start: u32 = lengths[..from].iter().sum();
             let end: u32 = lengths[..to].iter().sum();
@@ -122,39 +126,54 @@ fn r1_the_gradient_of_a_packed_row_is_the_sum_over_any_split_into_rows() {
             for (name, gradient) in &expected {
                 let difference = largest(&(gradient - &sum[name]).unwrap()) / largest(gradient);
                 worst = worst.max(difference);
-                assert!(difference <= 1e-6, "`{name}` differs by {difference:e} of its largest value");
+                assert!(difference <= 1e-6, "{family}: `{name}` differs by {difference:e} of its largest value");
             }
         }
-        println!("gradients of splits differ by {worst:.1e} of the largest value");
+        println!("{family}: gradients of splits differ by {worst:.1e} of the largest value");
     }
 }
 
 #[test]
 fn weights_that_train_alone_get_the_gradients_of_the_full_run_bit_for_bit() {
-    for mut decoder in decoders() {
+    for (family, mut decoder) in decoders() {
         decoder.untie_head().unwrap();
-        let vocabulary = decoder.spec().vocab_size as u32;
-        let last = format!("model.layers.{}.", decoder.spec().num_hidden_layers - 1);
-        let rows = [row(&[20, 31], vocabulary, 13)];
+        let spec = decoder.spec().clone();
+        let vocabulary = spec.vocab_size as u32;
+        let last = spec.block_tensor(spec.num_hidden_layers - 1, "");
+        let rows = [row(&fitting(&decoder, [20, 31]), vocabulary, 13)];
         let (loss, full) = gradients(&decoder, &rows, Recompute::Nothing, all);
+        let names: Vec<String> = decoder.weights().into_iter().map(|(name, _)| name.to_string()).collect();
+        let of_last = names.iter().filter(|name| name.starts_with(&last)).count();
+        // one matrix and one vector of the first block, whatever the family calls them
+        let first = |rank| {
+            let block = spec.block_tensor(0, "");
+            let found =
+                decoder.weights().into_iter().find(|(n, tensor)| n.starts_with(&block) && tensor.rank() == rank);
+            found.unwrap().0.to_string()
+        };
+        let (matrix, vector, head, embedding) = (first(2), first(1), spec.names.head, spec.names.embedding);
         let parts: [(&str, Trains, usize); 6] = [
-            ("head", &|name| name == "lm_head.weight", 1),
-            ("final norm", &|name| name == "model.norm.weight", 1),
-            ("last block", &|name| name.starts_with(&last), 9),
-            ("one matrix of the first block", &|name| name == "model.layers.0.self_attn.k_proj.weight", 1),
-            ("embedding", &|name| name == "model.embed_tokens.weight", 1),
-            (
-                "head and first norm",
-                &|name| name == "lm_head.weight" || name == "model.layers.0.input_layernorm.weight",
-                2,
-            ),
+            ("head", &|name| name == head, 1),
+            ("final norm", &|name| name == spec.names.final_norm, 1),
+            ("last block", &|name| name.starts_with(&last), of_last),
+            ("one matrix of the first block", &|name| name == matrix, 1),
+            ("embedding", &|name| name == embedding, 1),
+            ("head and first vector", &|name| name == head || name == vector, 2),
         ];
+        // each bias alone, and the positions: families store them apart
+        let apart = |name: &&String| name.ends_with("bias") || spec.names.positions == Some(name.as_str());
+        let apart: Vec<&String> = names.iter().filter(apart).collect();
+        for name in apart {
+            let (part_loss, part) = gradients(&decoder, &rows, Recompute::Nothing, |n| n == name.as_str());
+            assert_eq!(part_loss, loss, "{family}: {name}");
+            same_bits(&full, &part, name);
+        }
         for (what, trains, count) in parts {
             for recompute in [Recompute::Nothing, Recompute::Block, Recompute::Group] {
                 let (part_loss, part) = gradients(&decoder, &rows, recompute, trains);
-                assert_eq!(part_loss, loss, "{what}");
-                assert_eq!(part.len(), count, "{what}");
-                same_bits(&full, &part, what);
+                assert_eq!(part_loss, loss, "{family}: {what}");
+                assert_eq!(part.len(), count, "{family}: {what}");
+                same_bits(&full, &part, &format!("{family}: {what}"));
             }
         }
     }
@@ -184,30 +203,36 @@ fn the_number_of_threads_changes_no_bit_of_loss_and_gradients() {
 
 #[test]
 fn r28_an_untied_head_trains_without_touching_the_embedding() {
-    let mut decoder = load(&fixture("llama")).unwrap();
-    let (packed, targets) = row(&[30, 20], 131, 23);
-    let before = decoder.logits(&packed).unwrap();
-    let embedding = bits(decoder.weights()[0].1);
-    assert_eq!(decoder.spec().head_name(), "model.embed_tokens.weight");
-    decoder.untie_head().unwrap();
-    assert_eq!(decoder.spec().head_name(), "lm_head.weight");
-    assert_eq!(bits(&decoder.logits(&packed).unwrap()), bits(&before), "untying changes nothing by itself");
+    for (family, mut decoder) in fixture_decoders().into_iter().filter(|(_, d)| d.spec().tie_word_embeddings) {
+        let (packed, targets) = row(&[30, 20], 131, 23);
+        let before = decoder.logits(&packed).unwrap();
+        let embedding = bits(decoder.weights()[0].1);
+        let names = decoder.spec().names.clone();
+        assert_eq!(decoder.spec().head_name(), names.embedding);
+        decoder.untie_head().unwrap();
+        assert_eq!(decoder.spec().head_name(), names.head);
+        assert_eq!(
+            bits(&decoder.logits(&packed).unwrap()),
+            bits(&before),
+            "{family}: untying changes nothing by itself"
+        );
 
-    let (_, gradient) =
-        gradients(&decoder, &[(packed.clone(), targets)], Recompute::Nothing, |n| n == "lm_head.weight");
-    let gradient: Vec<f32> = gradient["lm_head.weight"].flatten_all().unwrap().to_vec1().unwrap();
-    let (name, head) = decoder.weights().pop().unwrap();
-    assert_eq!(name, "lm_head.weight");
-    outcrop_kernels::update("test step", head, |values| {
-        values.iter_mut().zip(&gradient).for_each(|(value, gradient)| *value -= gradient);
-        Ok(())
-    })
-    .unwrap();
-    assert_eq!(bits(decoder.weights()[0].1), embedding);
-    assert_ne!(bits(&decoder.logits(&packed).unwrap()), bits(&before), "the head must have changed");
-    let count = decoder.weights().len();
-    decoder.untie_head().unwrap();
-    assert_eq!(decoder.weights().len(), count, "untying twice does nothing");
+        let rows = [(packed.clone(), targets)];
+        let (_, gradient) = gradients(&decoder, &rows, Recompute::Nothing, |name| name == names.head);
+        let gradient: Vec<f32> = gradient[names.head].flatten_all().unwrap().to_vec1().unwrap();
+        let (name, head) = decoder.weights().pop().unwrap();
+        assert_eq!(name, names.head);
+        outcrop_kernels::update("test step", head, |values| {
+            values.iter_mut().zip(&gradient).for_each(|(value, gradient)| *value -= gradient);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(bits(decoder.weights()[0].1), embedding);
+        assert_ne!(bits(&decoder.logits(&packed).unwrap()), bits(&before), "{family}: the head must have changed");
+        let count = decoder.weights().len();
+        decoder.untie_head().unwrap();
+        assert_eq!(decoder.weights().len(), count, "untying twice does nothing");
+    }
 }
 
 #[test]

@@ -310,3 +310,20 @@ fn the_older_form_of_the_rope_fields_gives_the_same_logits() {
     assert_eq!(bits(&plain.i(0).unwrap()), bits(&newer.i(0).unwrap()), "position 0 is not rotated");
     assert_ne!(bits(&plain), bits(&newer), "the scaling must matter");
 }
+
+#[test]
+fn names_without_the_models_prefix_and_old_buffers_load_as_the_same_model() {
+    for (name, prefix, buffer) in [
+        ("gpt2", "transformer.", "h.0.attn.bias"),
+        ("gpt-neox", "gpt_neox.", "layers.0.attention.rotary_emb.inv_freq"),
+        ("qwen2", "model.", "layers.1.self_attn.rotary_emb.inv_freq"),
+    ] {
+        let folder = copy(name);
+        let file = folder.path().join("model.safetensors");
+        let plain = |tensor: String| tensor.strip_prefix(prefix).map_or(tensor.clone(), str::to_string);
+        let mut tensors: common::Tensors = read_tensors(&file).into_iter().map(|(n, t)| (plain(n), t)).collect();
+        tensors.insert(buffer.into(), Tensor::ones((1, 1, 4, 4), DType::F32, &Device::Cpu).unwrap());
+        write_tensors(&file, &tensors);
+        assert_eq!(logits(folder.path()), logits(&fixture(name)), "{name}");
+    }
+}

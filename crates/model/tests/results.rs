@@ -154,6 +154,46 @@ fn r30_an_f32_export_is_the_model_exactly() {
 }
 
 #[test]
+fn r30_every_family_exports_and_takes_a_delta_of_every_tensor_under_its_own_names() {
+    for name in common::fixtures() {
+        let folder = tempfile::tempdir().unwrap();
+        let (base, decoder) = (Base::open(&fixture(&name)).unwrap(), load(&fixture(&name)).unwrap());
+        let prompts = vec![numbers(9, 131, 3), numbers(1, 131, 4)];
+        let target = folder.path().join("export");
+        let result = export::write(&decoder, &base, &target, DType::F32, &prompts).unwrap();
+        assert_eq!((result.largest_difference, result.same_choice), (0.0, 2), "{name}");
+        let (ours, theirs) =
+            (read_tensors(&target.join("model.safetensors")), read_tensors(&fixture(&name).join("model.safetensors")));
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        ours.iter().for_each(|(tensor, values)| assert_eq!(bits(values), bits(&theirs[tensor]), "{name}: {tensor}"));
+
+        let double: Vec<(String, Tensor)> =
+            decoder.weights().into_iter().map(|(name, tensor)| (name.to_string(), (tensor * 2.0).unwrap())).collect();
+        let file = folder.path().join("delta.safetensors");
+        delta::write(&file, &double, "").unwrap();
+        let changed = cpu(&base, &file).unwrap();
+        for ((tensor, before), (_, after)) in decoder.weights().into_iter().zip(changed.weights()) {
+            assert_eq!(bits(&(before * 2.0).unwrap()), bits(after), "{name}: {tensor}");
+        }
+    }
+}
+
+#[test]
+fn every_family_starts_at_the_loss_of_a_guess_and_with_neutral_norms() {
+    for name in common::fixtures() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tokenizer, target) = (folder.path().join("tokenizer.json"), folder.path().join("model"));
+        write_tokenizer(&tokenizer, 131);
+        init::write(&target, &read_json(&fixture(&name).join("config.json")), &tokenizer, 11).unwrap();
+        let decoder = load(&target).unwrap();
+        let (row, targets) = common::row(&[10, 40, 24], 131, 3);
+        let nll = decoder.nll(&row, &targets).unwrap();
+        let mean = nll.iter().sum::<f32>() / nll.len() as f32;
+        assert!((mean / 131f32.ln() - 1.0).abs() < 0.05, "{name}: mean {mean}, ln(V) {}", 131f32.ln());
+    }
+}
+
+#[test]
 fn r30_a_sixteen_bit_export_states_what_it_lost_and_loads() {
     let folder = tempfile::tempdir().unwrap();
     let base = Base::open(&fixture("llama3-scaled")).unwrap();

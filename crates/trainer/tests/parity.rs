@@ -19,12 +19,25 @@ const GRADIENT: f64 = 1e-4;
 const CURVE_LOSS: f64 = 2e-6;
 const CURVE_NORM: f64 = 1e-5;
 
+/// AdamW moves a weight whose gradient is rounding noise by as much as any other, so a curve can be decided by last bits:
+/// transformers' own f32 curve of mistral (seed 2, width 2: its window barely reaches some tokens) is 4.5e-5 from its
+/// f64 curve, OLMo 2's (seed 2, width 4) 2e-5 in the norm. Where a curve is over its tolerance, it is held to this
+/// multiple of the largest change that it shows when every weight is moved by its last bit, at random.
+const CURVE_OVER_LAST_BIT: f64 = 4.0;
+const LAST_BIT_TRIALS: u64 = 4;
+
 /// Tolerances of bf16 weights with f32 masters on the CPU, against the same f32 goldens. Cosine of all logits and NLL
 /// (nats) are those of the parity protocol; gradients are relative to the tensor's largest. What a curve may differ by
 /// grows with the width, so it is held to a multiple of its floor: the same curve with the weights rounded to bf16 and
 /// all else in f32. Measured on seeds 1 to 6 at widths 1 and 3: cosine 0.99996, NLL 1.4e-3, gradients 2.2e-2, curve 0.7
 /// to 2.4 times its floor of 4e-5 to 5e-4.
+///
+/// Norms behind a branch amplify the rounding of what they read. Where the weights' rounding alone, with all else in
+/// f32, comes near a tolerance, cosine and gradients are held to a multiple of it, as the curve is. OLMo 2's fixture has
+/// cosine 0.99988 and gradients 9.6e-2 there, transformers in bf16 0.99973 and 1.1e-1; Gemma 3's 0.99996 and 2.1e-2,
+/// transformers 0.99984 and 4.4e-2.
 const BF16_COSINE: f64 = 0.9999;
+const BF16_OVER_FLOOR: f64 = 4.0;
 const BF16_NLL: f64 = 5e-3;
 const BF16_GRADIENT: f64 = 0.05;
 const BF16_CURVE_OVER_FLOOR: f64 = 4.0;
@@ -71,19 +84,28 @@ fn parity_in_bf16_with_f32_masters_on_every_fixture() {
         let cosine = cosine(&decoder, &expected);
         let floor = self::cosine(&widened(&decoder), &expected);
         let (loss, gradient, worst) = gradient_difference(&decoder, &expected);
+        let gradient_floor = gradient_difference(&widened(&decoder), &expected).1;
         // an optimizer changes its masters in place: each curve has its own
         let masters = || -> Vec<(String, Tensor)> {
             load(DType::F32).weights().into_iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
         };
-        let curve = curve_difference(load(DType::BF16), &batches, &curves, false, &masters(), false).0;
-        let curve_floor = curve_difference(load(DType::BF16), &batches, &curves, false, &masters(), true).0;
+        let difference = |widened| {
+            difference(
+                &curve(load(DType::BF16), &batches, &curves, false, &masters(), widened),
+                &golden(&curves, "all"),
+            )
+            .0
+        };
+        let (curve, curve_floor) = (difference(false), difference(true));
         println!(
-            "{name} bf16: cosine {cosine:.6} (weights rounded alone {floor:.6}), loss {loss:.1e}, gradients {gradient:.1e} ({worst}), curve {curve:.1e} (floor {curve_floor:.1e})"
+            "{name} bf16: cosine {cosine:.6} (weights rounded alone {floor:.6}), loss {loss:.1e}, gradients {gradient:.1e} ({worst}; floor {gradient_floor:.1e}), curve {curve:.1e} (floor {curve_floor:.1e})"
         );
-        assert!(cosine >= BF16_COSINE, "{name}: cosine {cosine}");
+        let bound = BF16_COSINE.min(1.0 - BF16_OVER_FLOOR * (1.0 - floor));
+        assert!(cosine >= bound, "{name}: cosine {cosine}, at least {bound} is needed");
         let nll = loss * f64::from(expected["loss"].to_scalar::<f32>().unwrap());
         assert!(nll > 0.0 && nll <= BF16_NLL, "{name}: the loss differs by {nll:e} nats");
-        assert!(gradient <= BF16_GRADIENT, "{name}: {worst} differs by {gradient:e}");
+        let bound = BF16_GRADIENT.max(BF16_OVER_FLOOR * gradient_floor);
+        assert!(gradient <= bound, "{name}: {worst} differs by {gradient:e}, allowed are {bound:e}");
         assert!(curve_floor > 0.0, "{name}: the rounding of the weights changes nothing");
         assert!(
             curve <= BF16_CURVE_OVER_FLOOR * curve_floor,
@@ -116,8 +138,19 @@ fn check_family(folder: &Path) {
     let logits = logits_difference(&decoder, &expected);
     let packed = packed_difference(&decoder, &expected);
     let (loss, gradient, worst) = gradient_difference(&decoder, &expected);
-    let all = curve_difference(load(), &batches, &curves, false, &[], false);
-    let head = curve_difference(load(), &batches, &curves, true, &[], false);
+    let all = curve(load(), &batches, &curves, false, &[], false);
+    let head = curve(load(), &batches, &curves, true, &[], false);
+    let (mut curve_loss, mut curve_norm) = (CURVE_LOSS, CURVE_NORM);
+    let unperturbed = all.clone();
+    let (all, head) = (difference(&all, &golden(&curves, "all")), difference(&head, &golden(&curves, "head")));
+    if all.0 > CURVE_LOSS || all.1 > CURVE_NORM {
+        let last_bit = |seed| curve(perturbed(&load(), seed), &batches, &curves, false, &[], false);
+        let floors = (1..=LAST_BIT_TRIALS).map(|seed| difference(&last_bit(seed), &unperturbed));
+        let floor = floors.fold((0f64, 0f64), |floor, other| (floor.0.max(other.0), floor.1.max(other.1)));
+        println!("{name}: last bits move the curve by {:.1e} and its norms by {:.1e}", floor.0, floor.1);
+        curve_loss = curve_loss.max(CURVE_OVER_LAST_BIT * floor.0);
+        curve_norm = curve_norm.max(CURVE_OVER_LAST_BIT * floor.1);
+    }
     println!(
         "{name}: logits {logits:.1e}, packed {packed:.1e}, loss {loss:.1e}, gradients {gradient:.1e} ({worst}), \
          curve loss {:.1e} norm {:.1e}, head curve loss {:.1e} norm {:.1e}",
@@ -128,8 +161,8 @@ fn check_family(folder: &Path) {
         ("packed logits", packed, LOGITS),
         ("loss", loss, LOSS),
         ("gradients", gradient, GRADIENT),
-        ("curve loss", all.0, CURVE_LOSS),
-        ("curve norm", all.1, CURVE_NORM),
+        ("curve loss", all.0, curve_loss),
+        ("curve norm", all.1, curve_norm),
         ("head curve loss", head.0, CURVE_LOSS),
         ("head curve norm", head.1, CURVE_NORM),
     ] {
@@ -198,16 +231,50 @@ fn widened(decoder: &Decoder) -> Decoder {
     Decoder::new(decoder.spec().clone(), &weights.collect(), &Device::Cpu).unwrap()
 }
 
-/// Largest relative difference of loss and of norm before clipping over the curve. `widened`: 16-bit weights are read
-/// as f32, so that their rounding is all that differs.
-fn curve_difference(
+/// The same weights, each moved up or down by its last bit.
+fn perturbed(decoder: &Decoder, seed: u64) -> Decoder {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut moved = |value: f32| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        if state >> 63 == 0 { value.next_up() } else { value.next_down() }
+    };
+    let weights = decoder.weights().into_iter().map(|(name, tensor)| {
+        let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+        let values = values.into_iter().map(&mut moved).collect();
+        (name.to_string(), Tensor::from_vec(values, tensor.shape(), tensor.device()).unwrap())
+    });
+    Decoder::new(decoder.spec().clone(), &weights.collect(), decoder.device()).unwrap()
+}
+
+/// Loss and norm before clipping, by step.
+type Curve = Vec<(f64, f64)>;
+
+/// The curve of the fixture.
+fn golden(curves: &serde_json::Value, which: &str) -> Curve {
+    let rows = curves[which].as_array().unwrap().iter();
+    rows.map(|row| (row["loss"].as_f64().unwrap(), row["grad_norm"].as_f64().unwrap())).collect()
+}
+
+/// Largest relative difference of loss and of norm over a curve.
+fn difference(ours: &Curve, theirs: &Curve) -> (f64, f64) {
+    assert_eq!(ours.len(), theirs.len());
+    let relative = |a: f64, b: f64| (a - b).abs() / b;
+    ours.iter().zip(theirs).fold((0f64, 0f64), |worst, (ours, theirs)| {
+        (worst.0.max(relative(ours.0, theirs.0)), worst.1.max(relative(ours.1, theirs.1)))
+    })
+}
+
+/// The curve of a short training. `widened`: 16-bit weights are read as f32, so that their rounding is all that differs.
+fn curve(
     mut decoder: Decoder,
     batches: &Tensors,
     curves: &serde_json::Value,
     head_only: bool,
     masters: &[(String, Tensor)],
     widened: bool,
-) -> (f64, f64) {
+) -> Curve {
     if head_only {
         decoder.untie_head().unwrap();
     }
@@ -237,7 +304,7 @@ fn curve_difference(
         kind: ScheduleKind::Cosine,
         decay_fraction: 1.0,
     };
-    let (mut loss, mut norm) = (0f64, 0f64);
+    let mut curve = Vec::new();
     for (index, row) in rows.iter().enumerate() {
         let batch = batch(&batches["input_ids"].i(index).unwrap(), &batches["labels"].i(index).unwrap());
         let learning_rate = schedule.learning_rate(index as u64);
@@ -246,9 +313,7 @@ fn curve_difference(
         let result =
             step::gradient(&reader, &[batch], number("clip_norm"), Recompute::Nothing, &mut gradients).unwrap();
         optimizer.update(named(), &gradients, learning_rate, result.clip_factor).unwrap();
-        let relative = |ours: f64, key: &str| (ours - row[key].as_f64().unwrap()).abs() / row[key].as_f64().unwrap();
-        loss = loss.max(relative(result.loss, "loss"));
-        norm = norm.max(relative(result.grad_norm, "grad_norm"));
+        curve.push((result.loss, result.grad_norm));
     }
-    (loss, norm)
+    curve
 }

@@ -118,7 +118,9 @@ fn refuse(config: &Value) -> Result<()> {
     for field in ["quantization_config", "clip_qkv", "alibi", "logit_scale", "num_experts", "num_local_experts"] {
         only(config, field, &Value::Null)?;
     }
-    for field in ["mlp_bias", "use_bidirectional_attention", "is_encoder_decoder", "add_cross_attention", "qk_layernorm"] {
+    for field in
+        ["mlp_bias", "use_bidirectional_attention", "is_encoder_decoder", "add_cross_attention", "qk_layernorm"]
+    {
         only(config, field, &json!(false))?;
     }
     for field in ["embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"] {

@@ -46,7 +46,8 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
         }
     }
     if renamed.get("intermediate_size").is_none_or(Value::is_null) {
-        renamed["intermediate_size"] = json!(renamed.get("hidden_size").and_then(Value::as_u64).map(|c| c.saturating_mul(4)));
+        renamed["intermediate_size"] =
+            json!(renamed.get("hidden_size").and_then(Value::as_u64).map(|c| c.saturating_mul(4)));
     }
     let defaults = Defaults { norm_eps: ("layer_norm_epsilon", 1e-5), context: 1024, tied: true, ..LLAMA };
     let mut spec = common::spec(&renamed, "gpt2", &defaults)?;

@@ -56,9 +56,7 @@ fn a_head_without_channels_and_a_size_beyond_any_model_are_errors() {
     };
     assert!(message(json!({"hidden_size": 2})).contains("heads of 0 channels"));
     assert!(message(json!({"num_hidden_layers": 5000})).contains("5000 layers"));
-    assert!(
-        message(json!({"num_attention_heads": 4096, "head_dim": 8192})).contains("4096 heads of 8192 channels")
-    );
+    assert!(message(json!({"num_attention_heads": 4096, "head_dim": 8192})).contains("4096 heads of 8192 channels"));
     let message = message(json!({"hidden_size": 1u64 << 40}));
     assert_eq!(
         message,
@@ -104,4 +102,106 @@ fn an_unknown_family_is_named_with_the_known_ones() {
     let message = spec(&json!({"model_type": "mamba"})).unwrap_err().to_string();
     assert!(message.starts_with("model_type `mamba` is not supported; supported are `gemma2`, "), "{message}");
     assert!(message.contains("`llama`"), "{message}");
+}
+
+/// The smallest config of each family.
+fn families() -> Vec<Value> {
+    let with = |family: &str, changes: Value| {
+        let mut config = config();
+        config["model_type"] = json!(family);
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        config
+    };
+    vec![
+        with("gemma2", json!({})),
+        with("gemma3_text", json!({})),
+        with("gpt2", json!({"n_embd": 64, "n_layer": 2, "n_head": 4})),
+        with("gpt_neox", json!({})),
+        with("llama", json!({})),
+        with("mistral", json!({})),
+        with("olmo2", json!({})),
+        with("phi3", json!({})),
+        with("qwen2", json!({})),
+        with("qwen3", json!({})),
+        with("smollm3", json!({})),
+    ]
+}
+
+#[test]
+fn every_family_is_read_and_refuses_what_no_family_does() {
+    assert_eq!(families().len(), super::FAMILIES.len());
+    for config in families() {
+        let family = config["model_type"].clone();
+        let read = spec(&config).unwrap();
+        assert_eq!((json!(read.family), read.layers.len()), (family.clone(), 2));
+        for (field, value) in [
+            ("quantization_config", json!({"bits": 4})),
+            ("clip_qkv", json!(8.0)),
+            ("mlp_bias", json!(true)),
+            ("use_bidirectional_attention", json!(true)),
+            ("logits_scaling", json!(16.0)),
+        ] {
+            let mut config = config.clone();
+            config[field] = value;
+            let message = spec(&config).unwrap_err().to_string();
+            assert!(message.contains(&format!("`{field}`")), "{family}: {message}");
+        }
+    }
+}
+
+#[test]
+fn fields_of_one_family_are_refused_by_name_where_it_does_not_do_what_they_say() {
+    for (family, field, value) in [
+        ("gemma2", "hidden_activation", json!("relu")),
+        ("gemma3_text", "attn_logit_softcapping", json!(50.0)),
+        ("gemma3_text", "layer_types", json!(["full_attention"])),
+        ("gemma3_text", "rope_parameters", json!({"rope_type": "default"})),
+        ("gpt2", "activation_function", json!("relu")),
+        ("gpt2", "scale_attn_by_inverse_layer_idx", json!(true)),
+        ("gpt_neox", "hidden_act", json!("relu")),
+        ("gpt_neox", "rotary_pct", json!(0.1)),
+        ("mistral", "attention_bias", json!(true)),
+        ("mistral", "layer_types", json!(["full_attention", "sliding_attention"])),
+        ("olmo2", "attention_bias", json!(true)),
+        ("phi3", "partial_rotary_factor", json!(1.5)),
+        ("phi3", "rope_scaling", json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]})),
+        ("qwen2", "layer_types", json!(["full_attention", "sliding_attention"])),
+        ("qwen3", "attention_bias", json!(true)),
+        ("smollm3", "no_rope_layers", json!([1, 2])),
+    ] {
+        let mut config = families().into_iter().find(|config| config["model_type"] == family).unwrap();
+        config[field] = value;
+        let message = spec(&config).unwrap_err().to_string();
+        let named = match field {
+            "rope_scaling" => "short_factor",
+            "rotary_pct" => "partial_rotary_factor",
+            other => other,
+        };
+        assert!(message.contains(&format!("`{named}`")), "{family}, {field}: {message}");
+    }
+}
+
+#[test]
+fn yarn_takes_its_attention_factor_from_the_first_field_that_says_it() {
+    let factor = |changes: Value| {
+        let mut config = config();
+        config["rope_scaling"] = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512});
+        config["rope_scaling"].as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        spec(&config).unwrap().ropes[0].attention_factor()
+    };
+    let implied = 0.1 * 4f64.ln() + 1.0;
+    assert_eq!(factor(json!({})), implied);
+    assert_eq!(factor(json!({"attention_factor": 1.25, "mscale": 0.5, "mscale_all_dim": 1.0})), 1.25);
+    let ratio = (0.05 * 4f64.ln() + 1.0) / implied;
+    assert!((factor(json!({"mscale": 0.5, "mscale_all_dim": 1.0})) - ratio).abs() < 1e-15);
+    assert_eq!(factor(json!({"mscale": 0.5})), implied, "one of the two alone counts for nothing");
+}
+
+#[test]
+fn a_dynamic_scaling_reaches_beyond_the_context_of_the_config() {
+    let mut config = config();
+    config["max_position_embeddings"] = json!(100);
+    config["rope_scaling"] = json!({"type": "dynamic", "factor": 2.5});
+    let spec = spec(&config).unwrap();
+    assert_eq!((spec.max_position_embeddings, spec.ropes[0].original()), (250, Some(100)));
 }

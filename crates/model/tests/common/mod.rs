@@ -17,6 +17,27 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity").join(name)
 }
 
+/// The names of all fixtures: every family, and the options that have one of their own.
+pub(crate) fn fixtures() -> Vec<String> {
+    let entries = fs_err::read_dir(fixture(".")).unwrap().map(|entry| entry.unwrap());
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let families: std::collections::BTreeSet<String> =
+        names.iter().map(|name| read_json(&fixture(name).join("config.json"))["model_type"].to_string()).collect();
+    assert_eq!(families.len(), 11, "families with a fixture: {families:?}");
+    names
+}
+
+/// The decoder of every fixture, by name.
+pub(crate) fn fixture_decoders() -> Vec<(String, Decoder)> {
+    let decoders = fixtures().into_iter().map(|name| {
+        let decoder = load(&fixture(&name)).unwrap();
+        (name, decoder)
+    });
+    decoders.collect()
+}
+
 /// A copy of a fixture's model with a tokenizer, to break.
 pub(crate) fn copy(name: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
