@@ -164,10 +164,11 @@ impl Decoder {
             embedding::backward(dx, &row.positions, gradient)?;
         }
         let Some(gradient) = gradients.get_mut(&self.embedding.name) else { return Ok(()) };
-        Ok(match self.embedding_scale()? {
+        match self.embedding_scale()? {
             Some(scale) => embedding::backward(&(dx * scale)?, &row.tokens, gradient)?,
             None => embedding::backward(dx, &row.tokens, gradient)?,
-        })
+        }
+        Ok(())
     }
 
     /// Negative log-likelihood, in nats, of the token behind each of `targets`. No logits of the whole row exist.
@@ -249,7 +250,7 @@ impl Decoder {
         for (index, block) in self.blocks.iter().enumerate().skip(boundary) {
             let (y, saved) = block.forward(&x, &context)?;
             match recompute {
-                Recompute::Nothing => kept.push(Kept::Values(saved)),
+                Recompute::Nothing => kept.push(Kept::Values(Box::new(saved))),
                 _ if (index - boundary).is_multiple_of(group) => kept.push(Kept::Input(x)),
                 _ => {}
             }
@@ -273,7 +274,7 @@ impl Decoder {
             let saved = match inputs.pop() {
                 Some(x) => block.forward(&x, &context)?.1,
                 None => match kept.pop() {
-                    Some(Kept::Values(saved)) => saved,
+                    Some(Kept::Values(saved)) => *saved,
                     Some(Kept::Input(mut x)) => {
                         let first = index - (index - boundary) % group;
                         for below in &self.blocks[first..index] {
@@ -312,7 +313,7 @@ impl Decoder {
 }
 
 enum Kept {
-    Values(Saved),
+    Values(Box<Saved>),
     Input(Tensor),
 }
 

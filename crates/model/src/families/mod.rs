@@ -24,8 +24,11 @@ use crate::spec::Spec;
 use crate::{ModelError, Result};
 use serde_json::Value;
 
+/// Reads the config of one family.
+type Read = fn(&Value) -> Result<Spec>;
+
 /// `model_type`s that can be loaded, and what reads their config.
-const FAMILIES: [(&str, fn(&Value) -> Result<Spec>); 11] = [
+const FAMILIES: [(&str, Read); 11] = [
     ("gemma2", gemma2::spec),
     ("gemma3_text", gemma3::spec),
     ("gpt2", gpt2::spec),
