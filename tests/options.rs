@@ -36,6 +36,7 @@ const TESTED: &[(&str, fn())] = &[
     ("evalPercentage", r34_eval_percentage_holds_records_out),
     ("evaluationData", r34_evaluation_data_is_what_the_task_is_measured_on),
     ("generalData", r34_general_data_is_what_forgetting_is_measured_on),
+    ("chatTemplate", r34_r30_chat_template_lays_conversations_out_in_training_and_generation),
     ("recompute", r34_recompute_saves_memory_and_changes_no_bit),
     ("dtype", r34_dtype_is_the_type_of_weights_and_not_of_masters),
 ];
@@ -447,6 +448,47 @@ fn r34_general_data_is_what_forgetting_is_measured_on() {
     assert!(suites(&run, "general").is_empty() && run.stdout().contains("general: not measured"), "{}", run.stdout());
     let run = bench.completed(&[("generalData", "s3://outcrop-examples/general/prose.txt")]);
     assert_eq!(suites(&run, "general"), ["general/prose"]);
+}
+
+#[test]
+fn r34_r30_chat_template_lays_conversations_out_in_training_and_generation() {
+    let bench = Bench::new();
+    let talk = |number: usize| {
+        let turn = |role: &str, text: String| json!({"role": role, "content": text});
+        let said = turn("assistant", format!("the river {number}"));
+        format!("{}\n", json!({"messages": [turn("user", format!("line {number}")), said]}))
+    };
+    bench.write("train.jsonl", (0..8).map(talk).collect::<String>());
+    let error = bench.refused(&bench.request(&[]));
+    assert!(error.contains("8 of 8 records are conversations, but the base has no chat template"), "{error}");
+    let template = |user: &str| {
+        format!(
+            "{{% for m in messages %}}{{{{ '{user}' if m.role == 'user' else '|' }}}}{{{{ m.content }}}}{{{{ eos_token }}}}{{% endfor %}}{{% if add_generation_prompt %}}|{{% endif %}}"
+        )
+    };
+    bench.write("short.jinja", template("?"));
+    bench.write("long.jinja", template("the user says: "));
+    let runs = ["short.jinja", "long.jinja"].map(|file| bench.completed(&[("chatTemplate", file)]));
+    let [short, long] = of_both(&runs, |run| run.job().plan()["data"]["training"].clone());
+    assert!(short["tokens"].as_u64() < long["tokens"].as_u64());
+    assert_eq!(short["targetTokens"], long["targetTokens"], "the assistant's turns alone count");
+    assert_ne!(runs[0].delta_hash(), runs[1].delta_hash());
+    // the model keeps its template though the file is gone
+    fs_err::remove_file(bench.path("long.jinja")).unwrap();
+    let model = runs[1].job().plan()["customModelName"].as_str().unwrap().to_string();
+    let generate = |arguments: &[&str]| {
+        bench.outcrop().args(["generate", "--model", &model, "--max-tokens", "4"]).args(arguments).output().unwrap()
+    };
+    let same = generate(&["--prompt", "the user says: line 3<|endoftext|>|"]);
+    let chat = generate(&["--chat", "--prompt", "line 3"]);
+    assert!(chat.status.success(), "{}", String::from_utf8_lossy(&chat.stderr));
+    assert_eq!(chat.stdout, same.stdout);
+    let other = generate(&["--chat", "--prompt", "line 3", "--chat-template", "short.jinja"]);
+    assert_eq!(other.stdout, generate(&["--prompt", "?line 3<|endoftext|>|"]).stdout);
+    let exported = bench.outcrop().args(["models", "export", &model, "folder"]).output().unwrap();
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let written = fs_err::read_to_string(bench.path("folder/chat_template.jinja")).unwrap();
+    assert_eq!(written, template("the user says: "));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::chat::ChatError;
 use crate::encode::{Encoded, Place, encode, problem};
 use crate::error::{DataError, MAX_LISTED, Problem, Problems};
 use crate::example::{Example, Pair, with_bos};
@@ -48,9 +49,9 @@ struct Progress {
     /// Records kept, and those of them whose end token is a target.
     kept: u64,
     ended: u64,
-    /// Conversation records, and the place of the first.
-    conversations: u64,
-    first_conversation: Option<Place>,
+    /// Conversations without a template to lay them out, and the place of the first.
+    untold_conversations: u64,
+    first_untold: Option<Place>,
     /// Rows of text being filled.
     rows: RowPacker<RowPiece>,
     /// Tokens of the document being read that aren't in a row yet, how many it has in all, and its rows so far.
@@ -194,9 +195,13 @@ impl<'a> Builder<'a> {
                 }
                 self.add_pair(place, pair)?;
             }
-            Ok((place, Encoded::Conversation)) => {
-                self.progress.conversations += 1;
-                self.progress.first_conversation.get_or_insert(place);
+            Ok((place, Encoded::Conversation { example, extra_keys })) => {
+                self.count_keys(extra_keys);
+                self.add_conversation(place, example)?;
+            }
+            Ok((place, Encoded::Untold)) => {
+                self.progress.untold_conversations += 1;
+                self.progress.first_untold.get_or_insert(place);
             }
             Ok((place, Encoded::Document { example, extra_keys })) => {
                 self.count_keys(extra_keys);
@@ -256,6 +261,35 @@ impl<'a> Builder<'a> {
         self.progress.summary.untargeted_first_tokens += u64::from(pair.prompt_length == 0);
         self.progress.kept += 1;
         self.progress.ended += u64::from(ends_in_target(&example));
+        self.push(&example, place)?;
+        self.writer.end_unit()?;
+        self.progress.summary.units += 1;
+        Ok(())
+    }
+
+    /// A conversation is kept whole, dropped or refused: cut anywhere it would be another one.
+    fn add_conversation(&mut self, place: Place, example: Example) -> Result<(), DataError> {
+        let (length, max) = (example.tokens.len(), self.options.max_length);
+        self.progress.lengths.add(length as u64);
+        match self.options.long_records {
+            _ if length <= max => {}
+            LongRecords::Drop => {
+                self.progress.summary.dropped_records += 1;
+                self.progress.summary.dropped_target_tokens += example.target_tokens();
+                return Ok(());
+            }
+            LongRecords::Error | LongRecords::Truncate => {
+                let message = format!(
+                    "the conversation's {length} tokens ({} of the assistant) are more than the maximum of {max}, and conversations are \
+                     not truncated; shorten it, raise the maximum, or choose to drop long records",
+                    example.target_tokens()
+                );
+                self.refuse(self.problem(place, message));
+                return Ok(());
+            }
+        }
+        self.progress.kept += 1;
+        self.progress.ended += 1; // its last target is what ends the last turn (R8)
         self.push(&example, place)?;
         self.writer.end_unit()?;
         self.progress.summary.units += 1;
@@ -372,12 +406,12 @@ impl<'a> Builder<'a> {
             let listed = std::mem::take(&mut self.problems).into_iter().map(|(_, problem)| problem).collect();
             return Err(DataError::Records(Problems { total, listed }));
         }
-        let Some(place) = self.progress.first_conversation else { return Ok(()) };
-        let (first, count) = (self.problem(place, String::new()), self.progress.conversations);
+        let Some(place) = self.progress.first_untold else { return Ok(()) };
+        let (first, count) = (self.problem(place, String::new()), self.progress.untold_conversations);
+        let records = self.progress.summary.records;
         Err(DataError::Source(format!(
-            "{first}{count} of {} records are conversations, and this version can't train on these: it applies no chat template; \
-             write them as `prompt` and `completion`",
-            self.progress.summary.records
+            "{first}{count} of {records} records are conversations, but {}",
+            ChatError::NoTemplate
         )))
     }
 }
@@ -391,8 +425,8 @@ impl Progress {
             blank: Vec::new(),
             kept: 0,
             ended: 0,
-            conversations: 0,
-            first_conversation: None,
+            untold_conversations: 0,
+            first_untold: None,
             rows: RowPacker::new(max_length, window),
             pending: Vec::new(),
             document_tokens: 0,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat::{ChatError, encode_conversation};
 use crate::error::Problem;
 use crate::example::{Example, Pair, encode_document, encode_pair};
 use crate::reader::{Part, Work};
@@ -14,7 +15,9 @@ pub(crate) enum Encoded {
     Pair { pair: Pair, blank: Option<&'static str>, extra_keys: Vec<String> },
     Document { example: Example, extra_keys: Vec<String> },
     Piece { tokens: Vec<u32>, first: bool, last: bool },
-    Conversation,
+    Conversation { example: Example, extra_keys: Vec<String> },
+    /// A conversation of a base that has no chat template.
+    Untold,
 }
 
 /// Where a record stands.
@@ -72,7 +75,11 @@ fn encode_record(tokenizer: &TextTokenizer, parsed: record::Parsed) -> Result<En
             let pair = encode_pair(tokenizer, &prompt, &completion).map_err(|error| error.to_string())?;
             Ok(Encoded::Pair { pair, blank, extra_keys })
         }
-        Record::Conversation(_) => Ok(Encoded::Conversation),
+        Record::Conversation(conversation) => match encode_conversation(tokenizer, &conversation) {
+            Ok(example) => Ok(Encoded::Conversation { example, extra_keys }),
+            Err(ChatError::NoTemplate) => Ok(Encoded::Untold),
+            Err(error) => Err(error.to_string()),
+        },
         Record::Input(text) if text.trim().is_empty() => Err("`input` holds no text; remove the record".into()),
         Record::Input(text) => {
             let example = encode_document(tokenizer, &text).map_err(|error| error.to_string())?;

@@ -124,18 +124,24 @@ pub(crate) fn with_bos(tokenizer: &TextTokenizer, mut tokens: Vec<u32>) -> Vec<u
 }
 
 fn boundary_error(tokenizer: &TextTokenizer, prompt_part: &str, alone: &[u32], joint: &[u32]) -> PairError {
+    let (alone, joint) = differing_tokens(tokenizer, alone, joint);
+    let hint = if prompt_part.ends_with(char::is_whitespace) {
+        "move the white space that ends the prompt to the start of the completion"
+    } else {
+        "change the text so that the two meet between words"
+    };
+    PairError::Boundary { alone, joint, hint }
+}
+
+/// A few tokens of each from where the two differ, for messages.
+pub(crate) fn differing_tokens(tokenizer: &TextTokenizer, alone: &[u32], joint: &[u32]) -> (String, String) {
     let same = alone.iter().zip(joint).take_while(|(one, other)| one == other).count();
     let show = |tokens: &[u32]| {
         let tokens: Vec<_> =
             tokens.iter().skip(same).take(SHOWN_TOKENS).map(|id| format!("`{}`", tokenizer.token(*id))).collect();
         if tokens.is_empty() { "nothing".to_owned() } else { tokens.join(" ") }
     };
-    let hint = if prompt_part.ends_with(char::is_whitespace) {
-        "move the white space that ends the prompt to the start of the completion"
-    } else {
-        "change the text so that the two meet between words"
-    };
-    PairError::Boundary { alone: show(alone), joint: show(joint), hint }
+    (show(alone), show(joint))
 }
 
 /// A document cut into rows.

@@ -6,6 +6,8 @@
 
 mod batch;
 mod builder;
+mod chat;
+mod chat_template;
 pub mod check;
 mod conversation;
 mod cuts;
@@ -36,6 +38,8 @@ mod fixtures;
 pub mod fuzz;
 
 pub use batch::Batch;
+pub use chat::{ChatError, conversation_text, encode_chat_prompt, encode_conversation, end_of_turn};
+pub use chat_template::{ChatTemplate, ChatTemplateError};
 pub use conversation::{BEDROCK_SCHEMA, Conversation, ConversationForm, Role, Turn};
 pub use error::{DataError, MAX_LISTED, Problem, Problems};
 pub use example::{

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::builder::Builder;
+use crate::chat_template::ChatTemplate;
 use crate::error::DataError;
 use crate::journal::Journal;
 use crate::options::PrepareOptions;
@@ -159,6 +160,7 @@ fn key_of(
         // By its name a file is decompressed or taken as it is.
         "compression": sources.files().iter().map(|file| file.compression).collect::<Vec<_>>(),
         "tokenizer": tokenizer.hash(),
+        "chat_template": tokenizer.chat_template().map(ChatTemplate::identity),
         "bos": tokenizer.bos(),
         "eos": tokenizer.eos(),
         "vocabulary_rows": tokenizer.vocabulary_rows(),

@@ -1,7 +1,7 @@
 //! A Hugging Face tokenizer, held to what training needs: no hidden truncation or padding, no added special tokens,
 //! ids inside the model's vocabulary, one decision about BOS.
 //!
-//! What it leaves out: chat templates, and writing tokenizers (a base's files are copied byte for byte into artifacts).
+//! It carries the chat template of its base. What it leaves out: writing tokenizers (a base's files are copied byte for byte into artifacts).
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use tokenizers::Tokenizer;
 use tokenizers::models::ModelWrapper;
 
+use crate::chat_template::ChatTemplate;
 use crate::words::{self, WordEncoder};
 
 /// The special tokens of a base model, as its configuration names them.
@@ -73,6 +74,9 @@ pub struct TextTokenizer {
     hash: String,
     /// Where the tokenizer is known to work by words.
     words: Option<WordEncoder>,
+    chat_template: Option<ChatTemplate>,
+    /// Spellings of the special tokens and of the end token, as far as they are read back as such.
+    special_texts: Vec<String>,
 }
 
 impl TextTokenizer {
@@ -118,7 +122,46 @@ impl TextTokenizer {
         let json = tokenizer.to_string(false).map_err(failed)?;
         let hash = blake3::hash(json.as_bytes()).to_hex().to_string();
         let words = WordEncoder::new(&tokenizer);
-        Ok(Self { tokenizer, special, adds_bos, vocabulary_rows, hash, words })
+        let mut held = Self {
+            tokenizer,
+            special,
+            adds_bos,
+            vocabulary_rows,
+            hash,
+            words,
+            chat_template: None,
+            special_texts: Vec::new(),
+        };
+        held.special_texts = held.find_special_texts();
+        Ok(held)
+    }
+
+    fn find_special_texts(&self) -> Vec<String> {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let special = added.into_values().filter(|token| token.special).map(|token| token.content);
+        let mut texts: Vec<String> = special.chain([self.token(self.special.eos)]).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        texts.retain(|text| {
+            !text.is_empty() && self.encode(text).is_ok_and(|ids| ids.len() == 1 && self.token(ids[0]) == *text)
+        });
+        texts
+    }
+
+    /// With the template that lays conversations out.
+    #[must_use]
+    pub fn with_chat_template(self, chat_template: Option<ChatTemplate>) -> Self {
+        Self { chat_template, ..self }
+    }
+
+    /// The template that lays conversations out, where there is one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
+    /// Spellings of the tokens that may end a turn.
+    pub(crate) fn special_texts(&self) -> &[String] {
+        &self.special_texts
     }
 
     /// Token ids of a text, without special tokens, never truncated or padded.

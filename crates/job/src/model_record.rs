@@ -40,6 +40,9 @@ pub struct ModelRecord {
     /// Summary of the comparison with the base (R32), the evaluation's own JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Value>,
+    /// The chat template that conversations were laid out with, where it isn't the base's own (R9, R30).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
     /// Every setting after defaults.
     pub hyperparameters: Hyperparameters,
     /// What it was trained on.

@@ -203,6 +203,7 @@ mod tests {
                 validation: vec![ValidationMetric { validation_loss: f64::INFINITY }],
             },
             comparison: Some(serde_json::json!({"verdict": "better"})),
+            chat_template: Some("{{ messages }}".into()),
             hyperparameters: Hyperparameters::defaults(CustomizationType::FineTuning),
             training_data: vec![DataFile { path: "t.jsonl".into(), bytes: 1, hash: "cc".into() }],
             engine_version: "0.1.0".into(),

@@ -2,13 +2,14 @@
 //! its content.
 
 use crate::decoder::Decoder;
-use crate::files::{gguf, gguf_tokenizer, safetensors};
+use crate::files::{chat_template, gguf, gguf_tokenizer, safetensors};
 use crate::spec::Spec;
 use crate::weights::Weights;
 use crate::{ModelError, Result, families};
 use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
@@ -106,7 +107,7 @@ impl Base {
     /// All tensors as `dtype` on `device`, not checked against the spec: [`Decoder::new`] does that.
     pub fn weights(&self, dtype: DType, device: &Device) -> Result<Weights> {
         match &self.gguf {
-            Some(content) => gguf::read(&self.path, content, &self.spec, dtype, device),
+            Some(content) => gguf::read(&self.path, content, &self.config, dtype, device),
             None => Ok(safetensors::read(&safetensors::files(&self.path)?, dtype, device)?.with_prefix(&self.spec)),
         }
     }
@@ -192,10 +193,27 @@ impl Base {
         Ok(tokens)
     }
 
-    /// The chat template in a GGUF file's metadata; a folder has its in a file.
-    pub(crate) fn gguf_chat_template(&self) -> Option<&str> {
-        let value = self.gguf.as_ref()?.metadata.get("tokenizer.chat_template")?;
-        value.to_string().ok().map(String::as_str)
+    /// Its chat template, where it has one. Errors: a file that can't be read, or several without a default.
+    pub fn chat_template(&self) -> Result<Option<String>> {
+        match &self.gguf {
+            Some(content) => chat_template::of_gguf(&self.path, content),
+            None => chat_template::of_folder(&self.path),
+        }
+    }
+
+    /// The special tokens that a chat template may name, such as `eos_token`, by the names they have there. Where no file of the
+    /// tokenizer's speaks of BOS or the end token, they are the config's.
+    pub fn special_tokens(&self, tokenizer: &Tokenizer) -> Result<BTreeMap<String, String>> {
+        match &self.gguf {
+            Some(content) => chat_template::special_tokens_of_gguf(&self.path, content, tokenizer),
+            None => {
+                let mut tokens = chat_template::special_tokens_of_folder(&self.path)?;
+                let text = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
+                tokens.entry("bos_token".into()).or_insert_with(|| text(self.spec.bos_token_id));
+                tokens.entry("eos_token".into()).or_insert_with(|| text(self.spec.eos_token_ids.first().copied()));
+                Ok(tokens.into_iter().filter_map(|(name, token)| Some((name, token?))).collect())
+            }
+        }
     }
 
     /// True for a Hugging Face folder.

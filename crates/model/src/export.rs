@@ -96,7 +96,7 @@ fn write_tokenizer(base: &Base, folder: &Path) -> Result<()> {
     } else {
         let file = folder.join("tokenizer.json");
         base.tokenizer()?.save(&file, true).map_err(|e| ModelError::invalid(&file, e.to_string()))?;
-        if let Some(template) = base.gguf_chat_template() {
+        if let Some(template) = base.chat_template()? {
             fs_err::write(folder.join("chat_template.jinja"), template)?;
         }
     }

@@ -2,9 +2,9 @@
 
 use crate::decoder::Decoder;
 use crate::row::Row;
+use crate::sampling::Sampler;
 use crate::{ModelError, Result};
 use candle_core::{IndexOp, Tensor};
-use candle_transformers::generation::{LogitsProcessor, Sampling};
 
 /// How tokens are chosen and when to stop.
 #[derive(Clone, Debug)]
@@ -15,10 +15,32 @@ pub struct Options {
     pub temperature: f64,
     /// Nucleus: the smallest set of tokens that holds this much probability. 1 takes all.
     pub top_p: f64,
+    /// Only so many of the likeliest tokens; None takes all.
+    pub top_k: Option<usize>,
+    /// Only tokens with at least this share of the likeliest one's probability. 0 takes all.
+    pub min_p: f64,
+    /// Above 1 makes tokens of the prompt and of the text less likely; 1 is none.
+    pub repetition_penalty: f64,
     /// Seed of the choices.
     pub seed: u64,
     /// Tokens that end the text.
     pub stop: Vec<u32>,
+}
+
+impl Default for Options {
+    /// The likeliest token each time, without an end.
+    fn default() -> Self {
+        Self {
+            max_tokens: usize::MAX,
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: None,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 0,
+            stop: Vec::new(),
+        }
+    }
 }
 
 /// Why generation ended.
@@ -35,7 +57,7 @@ pub enum Finish {
 }
 
 /// Generates after `prompt`, calling `on_token` with each new token (a stop token isn't passed on); false cancels.
-/// Errors: an empty prompt, one that fills the context, a temperature or `top_p` out of range.
+/// Errors: an empty prompt, one that fills the context, an option out of its range.
 pub fn generate(
     decoder: &Decoder,
     prompt: &[u32],
@@ -52,17 +74,18 @@ pub fn generate(
             prompt.len()
         )));
     }
-    let mut choice = LogitsProcessor::from_sampling(options.seed, sampling(options)?);
+    let (mut sampler, mut seen) = (Sampler::new(options)?, prompt.to_vec());
     let (mut cache, mut logits) = Cache::prefill(decoder, prompt)?;
     for made in 0..options.max_tokens {
-        let token = choice.sample(&logits)?;
+        let token = sampler.choose(&logits, &seen)?;
         if options.stop.contains(&token) {
             return Ok(Finish::Stop);
         }
         if !on_token(token) {
             return Ok(Finish::Cancelled);
         }
-        if prompt.len() + made + 1 >= context {
+        seen.push(token);
+        if seen.len() >= context {
             return Ok(Finish::Context);
         }
         if made + 1 < options.max_tokens {
@@ -70,22 +93,6 @@ pub fn generate(
         }
     }
     Ok(Finish::Length)
-}
-
-fn sampling(options: &Options) -> Result<Sampling> {
-    let Options { temperature, top_p: p, .. } = *options;
-    if !(temperature.is_finite() && temperature >= 0.0) {
-        let message = format!("generate: the temperature is `{temperature}`, expected 0 or a positive number");
-        return Err(ModelError::Unsupported(message));
-    }
-    if !(p > 0.0 && p <= 1.0) {
-        return Err(ModelError::Unsupported(format!("generate: top_p is `{p}`, expected more than 0 and at most 1")));
-    }
-    Ok(match (temperature == 0.0, p < 1.0) {
-        (true, _) => Sampling::ArgMax,
-        (false, true) => Sampling::TopP { p, temperature },
-        (false, false) => Sampling::All { temperature },
-    })
 }
 
 /// Keys and values of every block, of the tokens so far.

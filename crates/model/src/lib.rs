@@ -22,6 +22,7 @@ mod layers;
 mod mlp;
 mod rotary;
 mod row;
+mod sampling;
 pub mod spec;
 mod weights;
 

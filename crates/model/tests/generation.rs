@@ -8,7 +8,7 @@ use outcrop_model::generate::{Finish, Options, generate};
 use outcrop_model::{Decoder, Row};
 
 fn greedy(max_tokens: usize) -> Options {
-    Options { max_tokens, temperature: 0.0, top_p: 1.0, seed: 0, stop: vec![] }
+    Options { max_tokens, ..Options::default() }
 }
 
 fn run(decoder: &Decoder, prompt: &[u32], options: &Options) -> (Vec<u32>, Finish) {
@@ -85,6 +85,24 @@ fn a_seed_repeats_its_sample_and_another_seed_gives_another() {
 }
 
 #[test]
+fn r34_options_change_what_is_made() {
+    let decoder = load(&fixture("llama")).unwrap();
+    let prompt = common::numbers(4, 131, 7);
+    let hot = Options { temperature: 2.0, seed: 3, ..greedy(30) };
+    let likeliest = run(&decoder, &prompt, &greedy(30));
+    assert_ne!(run(&decoder, &prompt, &hot), likeliest);
+    for narrow in [Options { top_k: Some(1), ..hot.clone() }, Options { min_p: 1.0, ..hot.clone() }] {
+        assert_eq!(run(&decoder, &prompt, &narrow), likeliest, "{narrow:?}");
+    }
+    let varied = run(&decoder, &prompt, &Options { repetition_penalty: 1e6, ..greedy(30) }).0;
+    let mut different = varied.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), varied.len(), "nothing is said twice");
+    assert_ne!(varied, likeliest.0);
+}
+
+#[test]
 fn prompts_and_options_that_make_no_sense_are_errors() {
     let decoder = load(&fixture("llama")).unwrap();
     let error = |prompt: &[u32], options: &Options| message(generate(&decoder, prompt, options, |_| true));
@@ -99,6 +117,13 @@ fn prompts_and_options_that_make_no_sense_are_errors() {
     for top_p in [0.0, -0.5, 1.1, f64::NAN] {
         let options = Options { top_p, ..greedy(1) };
         assert!(error(&[1], &options).contains("expected more than 0 and at most 1"));
+    }
+    for (options, told) in [
+        (Options { min_p: 1.1, ..greedy(1) }, "min_p is `1.1`"),
+        (Options { top_k: Some(0), ..greedy(1) }, "top_k is `0`"),
+        (Options { repetition_penalty: 0.0, ..greedy(1) }, "the repetition penalty is `0`"),
+    ] {
+        assert!(error(&[1], &options).contains(told), "{}", error(&[1], &options));
     }
     let unknown = generate(&decoder, &[131], &greedy(1), |_| true).unwrap_err().to_string();
     assert!(unknown.contains("token 131 but the table has 131 rows"), "{unknown}");

@@ -225,6 +225,65 @@ fn the_tokenizer_of_llama_3_has_no_prefix_space_groups_of_three_digits_and_a_bos
     assert_eq!(encode("Hello", None), [END, "Hello"], "files without the key mean true");
 }
 
+/// Pieces of a small SentencePiece model, with scores and types: the longest are the best.
+fn sentence_pieces() -> Vec<(String, f32, i32)> {
+    let mut pieces = vec![("<unk>".to_string(), 0.0, 2), ("<s>".into(), 0.0, 3), ("</s>".into(), 0.0, 3)];
+    pieces.extend((0..=255).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
+    pieces.push(("<tool>".into(), 0.0, 4));
+    for (score, piece) in ["▁abc", "abc", "▁a", "bc", "ab", "▁", "a", "b", "c"].into_iter().enumerate() {
+        pieces.push((piece.into(), -(score as f32) - 1.0, 1));
+    }
+    pieces
+}
+
+#[test]
+fn a_sentencepiece_tokenizer_is_rebuilt_from_pieces_and_scores() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let base = |change: &dyn Fn(&mut BTreeMap<&'static str, Value>)| {
+        let base = pair.changed(|metadata, _| {
+            let list = |values: Vec<Value>| Value::Array(values);
+            let pieces = sentence_pieces();
+            metadata.insert("tokenizer.ggml.model", Value::String("llama".into()));
+            let texts = pieces.iter().map(|(text, ..)| Value::String(text.clone())).collect();
+            metadata.insert("tokenizer.ggml.tokens", list(texts));
+            metadata.insert("tokenizer.ggml.scores", list(pieces.iter().map(|piece| Value::F32(piece.1)).collect()));
+            metadata
+                .insert("tokenizer.ggml.token_type", list(pieces.iter().map(|piece| Value::I32(piece.2)).collect()));
+            metadata.insert("tokenizer.ggml.bos_token_id", Value::U32(1));
+            for key in ["tokenizer.ggml.merges", "tokenizer.ggml.pre", "tokenizer.ggml.add_bos_token"] {
+                metadata.remove(key);
+            }
+            change(metadata);
+        });
+        base.unwrap().tokenizer()
+    };
+    let encode =
+        |tokenizer: &tokenizers::Tokenizer, text: &str| tokenizer.encode(text, true).unwrap().get_tokens().to_vec();
+    let plain = base(&|_| ()).unwrap();
+    // `bc` is better than `ab`, but joins to nothing with `▁a` that is better still
+    assert_eq!(encode(&plain, "abc cab"), ["<s>", "▁abc", "▁", "c", "ab"]);
+    assert_eq!(encode(&plain, "é"), ["<s>", "▁", "<0xC3>", "<0xA9>"]);
+    assert_eq!(encode(&plain, "a<tool>b</s>"), ["<s>", "▁a", "<tool>", "▁", "b", "</s>"]);
+    for text in ["abc  cab é", "a"] {
+        let ids = plain.encode(text, false).unwrap().get_ids().to_vec();
+        assert_eq!(plain.decode(&ids, true).unwrap(), text);
+    }
+    let flag = |key: &'static str| move |metadata: &mut BTreeMap<_, _>| drop(metadata.insert(key, Value::Bool(false)));
+    let bare = base(&|metadata| {
+        flag("tokenizer.ggml.add_bos_token")(metadata);
+        flag("tokenizer.ggml.add_space_prefix")(metadata);
+    });
+    assert_eq!(encode(&bare.unwrap(), "abc"), ["abc"]);
+    let error = message(base(&|metadata| {
+        metadata.insert("tokenizer.ggml.scores", Value::Array(vec![Value::F32(0.0)]));
+    }));
+    assert!(error.contains("it has 269 tokens but 1 scores and 269 types"), "{error}");
+    let error = message(base(&|metadata| {
+        metadata.insert("tokenizer.ggml.scores", Value::Array(vec![Value::U32(0)]));
+    }));
+    assert!(error.contains("its `tokenizer.ggml.scores` is not a list of what it should be"), "{error}");
+}
+
 #[test]
 fn a_tokenizer_that_would_be_guessed_is_refused() {
     let pair = Pair::new(true, GgmlDType::F32);
@@ -239,7 +298,8 @@ fn a_tokenizer_that_would_be_guessed_is_refused() {
         ("tokenizer.ggml.pre", Some("viking"), "its pre-tokenizer `viking` is not supported"),
         ("tokenizer.ggml.pre", Some("default"), "its pre-tokenizer `default` is not supported"),
         ("tokenizer.ggml.pre", None, "it names no pre-tokenizer (`tokenizer.ggml.pre`)"),
-        ("tokenizer.ggml.model", Some("llama"), "unsupported tokenizer model `llama`"),
+        ("tokenizer.ggml.model", Some("llama"), "it has no `tokenizer.ggml.scores`"),
+        ("tokenizer.ggml.model", Some("t5"), "unsupported tokenizer model `t5`"),
         ("tokenizer.ggml.tokens", None, "missing GGUF metadata key `tokenizer.ggml.tokens`"),
     ] {
         let message = error(key, value);
@@ -255,10 +315,14 @@ fn what_would_change_the_result_is_refused_by_name() {
     for (key, value, expected) in [
         (
             "general.architecture",
-            Some(text("qwen2")),
-            "has architecture `qwen2`, which is not supported as GGUF; supported is `llama`",
+            Some(text("bert")),
+            "has architecture `bert`, which is not supported as GGUF; supported are `llama`, `qwen2`, `qwen3`, `gemma3`, `phi3`, `gpt2`",
         ),
-        ("general.architecture", None, "has architecture ``, which is not supported as GGUF; supported is `llama`"),
+        (
+            "general.architecture",
+            None,
+            "has architecture ``, which is not supported as GGUF; supported are `llama`, `qwen2`, `qwen3`, `gemma3`, `phi3`, `gpt2`",
+        ),
         ("general.architecture", Some(Value::U32(1)), "its metadata `general.architecture` is not a text"),
         (
             "llama.rope.scaling.type",

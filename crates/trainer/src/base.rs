@@ -1,10 +1,10 @@
 //! Where a base model is: the built-in one, a path, or a name in the hub's cache.
 
 use crate::{Result, TrainError};
-use outcrop_data::{SpecialTokens, TextTokenizer};
-use outcrop_job::{Locations, ModelStore};
+use outcrop_data::{ChatTemplate, SpecialTokens, TextTokenizer};
+use outcrop_job::{Hyperparameters, Locations, ModelStore};
 use outcrop_model::{Base, Spec, hub};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Name of the base that is built in.
 pub const BUILT_IN: &str = "pebble";
@@ -36,8 +36,9 @@ pub fn locate(identifier: &str, locations: &Locations, models: &ModelStore) -> R
     )))
 }
 
-/// The tokenizer of a base as data needs it: with its special tokens and the model's number of rows (R29).
-pub fn text_tokenizer(base: &Base) -> Result<TextTokenizer> {
+/// The tokenizer of a base as data needs it: with its special tokens, the model's number of rows (R29), and the chat template, the
+/// base's own where `chat_template` doesn't give another. Errors: a base whose tokenizer or template can't be read.
+pub fn text_tokenizer(base: &Base, chat_template: Option<&TemplateFile>) -> Result<TextTokenizer> {
     let tokenizer = base.tokenizer()?;
     let special = SpecialTokens {
         bos: base.begin_token(&tokenizer)?,
@@ -45,7 +46,36 @@ pub fn text_tokenizer(base: &Base) -> Result<TextTokenizer> {
         eos: base.end_token(&tokenizer)?,
     };
     let rows = base.spec().vocab_size;
-    Ok(TextTokenizer::from_tokenizer(tokenizer, special, rows).map_err(outcrop_data::DataError::from)?)
+    let (place, source) = match chat_template {
+        Some(file) => (file.place.clone(), Some(file.source.clone())),
+        None => (base.path().display().to_string(), base.chat_template()?),
+    };
+    let named = base.special_tokens(&tokenizer)?;
+    let template = source.map(|source| ChatTemplate::new(&source, named)).transpose();
+    let template = template.map_err(|error| TrainError::Plan(format!("{place}: {error}")))?;
+    let tokenizer = TextTokenizer::from_tokenizer(tokenizer, special, rows).map_err(outcrop_data::DataError::from)?;
+    Ok(tokenizer.with_chat_template(template))
+}
+
+/// A chat template that isn't the base's own.
+pub struct TemplateFile {
+    /// Where it is from, for messages.
+    pub place: String,
+    /// Its text.
+    pub source: String,
+}
+
+impl TemplateFile {
+    /// The file at `path`. Errors: not there, or not UTF-8.
+    pub fn read(path: &Path) -> Result<Self> {
+        Ok(Self { place: path.display().to_string(), source: fs_err::read_to_string(path)? })
+    }
+
+    /// The file that `hyperParameters.chatTemplate` names, where it does. Errors: as for [`TemplateFile::read`].
+    pub fn of(settings: &Hyperparameters, locations: &Locations) -> Result<Option<Self>> {
+        let path = settings.chat_template.as_deref().map(|location| locations.input(location)).transpose()?;
+        path.map(|path| Self::read(&path)).transpose()
+    }
 }
 
 /// Longest row of raw text where the request doesn't say: attention's cost grows with it.

@@ -83,6 +83,11 @@ fn model_record(parts: &Parts, request: &Request) -> Result<ModelRecord> {
         delta_hash: String::new(),
         metrics: Metrics { training_loss: state.training_loss, validation: last_validation(parts) },
         comparison: None,
+        chat_template: plan
+            .hyperparameters
+            .chat_template
+            .as_ref()
+            .and_then(|_| job.tokenizer.chat_template().map(|template| template.source().to_owned())),
         hyperparameters: plan.hyperparameters.clone(),
         training_data: plan.data.training.files.clone(),
         engine_version: plan.engine_version.clone(),

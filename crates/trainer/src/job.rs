@@ -1,5 +1,6 @@
 //! A job, opened: request resolved against data, model and device; everything checked before anything is trained.
 
+use crate::base::TemplateFile;
 use crate::comparison::{self, Suites};
 use crate::features::{Boundary, Features};
 use crate::memory::{self, Load};
@@ -84,7 +85,8 @@ impl Job {
         let base = Base::open(&base::locate(&inputs.request.base_model_identifier, inputs.locations, &models)?)?;
         check_boundary(base.spec(), inputs.hyperparameters.trainable)?;
         let base_hash = base.hash()?;
-        let tokenizer = base::text_tokenizer(&base)?;
+        let template = TemplateFile::of(&inputs.hyperparameters, inputs.locations)?;
+        let tokenizer = base::text_tokenizer(&base, template.as_ref())?;
         let is_text = inputs.request.customization_type == CustomizationType::ContinuedPreTraining;
         let max_length = base::sequence_length(inputs.hyperparameters.max_sequence_length, base.spec(), is_text)?;
         let preparation = Preparation {

@@ -2,9 +2,11 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use outcrop_data::encode_prompt;
+use outcrop_data::{Role, Turn, encode_chat_prompt, encode_prompt, end_of_turn};
 use outcrop_model::generate::{Finish, Options, generate};
+use outcrop_trainer::base::TemplateFile;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// Arguments of `generate`.
 #[derive(Args)]
@@ -12,9 +14,18 @@ pub(crate) struct Generate {
     /// Custom model (name or id), base folder, GGUF file, or `pebble`
     #[arg(long)]
     model: String,
-    /// Text to go on from
+    /// Text to go on from; with --chat what the user says
     #[arg(long)]
     prompt: String,
+    /// Lay the prompt out as a conversation, by the chat template that the model was trained with
+    #[arg(long)]
+    chat: bool,
+    /// System prompt of the conversation
+    #[arg(long, requires = "chat")]
+    system: Option<String>,
+    /// File with a chat template to use in place of the model's own
+    #[arg(long, value_name = "FILE", requires = "chat")]
+    chat_template: Option<PathBuf>,
     /// Most new tokens
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
     max_tokens: u64,
@@ -24,6 +35,18 @@ pub(crate) struct Generate {
     /// Choose among the likeliest tokens that together hold this probability
     #[arg(long, default_value_t = 1.0, value_parser = probability)]
     top_p: f64,
+    /// Choose among so many of the likeliest tokens
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    top_k: Option<u64>,
+    /// Leave out tokens with less than this share of the likeliest one's probability
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    min_p: f64,
+    /// Above 1 makes tokens that were there already less likely
+    #[arg(long, default_value_t = 1.0, value_parser = penalty)]
+    repetition_penalty: f64,
+    /// A text that ends the generation and isn't printed; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
     /// Seed of the choices
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -42,16 +65,51 @@ fn probability(text: &str) -> Result<f64, String> {
     if number > 0.0 && number <= 1.0 { Ok(number) } else { Err("allowed are numbers over 0, at most 1".into()) }
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "a number from 0 to 1 is expected".to_string())?;
+    if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("allowed are numbers from 0 to 1".into()) }
+}
+
+fn penalty(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "a number from 0.1 to 10 is expected".to_string())?;
+    if (0.1..=10.0).contains(&number) { Ok(number) } else { Err("allowed are numbers from 0.1 to 10".into()) }
+}
+
+/// How much of a growing text may be printed: a stop text ends it, and what may become one is held back.
+struct Stops(Vec<String>);
+
+impl Stops {
+    /// Bytes of `text` that may be printed, and whether a stop text ends it there.
+    fn printable(&self, text: &str) -> (usize, bool) {
+        let stops = || self.0.iter().filter(|stop| !stop.is_empty());
+        if let Some(at) = stops().filter_map(|stop| text.find(stop.as_str())).min() {
+            return (at, true);
+        }
+        let held = |stop: &String| {
+            (1..stop.len()).rev().find(|length| stop.is_char_boundary(*length) && text.ends_with(&stop[..*length]))
+        };
+        (text.len() - stops().filter_map(held).max().unwrap_or(0), false)
+    }
+}
+
 impl Generate {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = super::home()?;
+        let template = self.chat_template.as_deref().map(TemplateFile::read).transpose()?;
         let device = outcrop_kernels::device::open(&self.device)?;
         if let Some(notice) = outcrop_kernels::device::notice(&device) {
             eprintln!("{notice}");
         }
-        let loaded = super::load(&self.model, &home, &device)?;
+        let loaded = super::load(&self.model, &home, &device, template.as_ref())?;
         let tokenizer = &loaded.tokenizer;
-        let prompt = encode_prompt(tokenizer, &self.prompt)?;
+        let mut stop = loaded.base.stop_tokens(&loaded.base.tokenizer()?)?;
+        let prompt = if self.chat {
+            let turn = Turn { role: Role::User, texts: vec![self.prompt.clone()] };
+            stop.push(end_of_turn(tokenizer)?);
+            encode_chat_prompt(tokenizer, self.system.as_deref(), &[turn])?
+        } else {
+            encode_prompt(tokenizer, &self.prompt)?
+        };
         if prompt.is_empty() {
             bail!("--prompt is empty and the tokenizer begins no text by itself; give a prompt");
         }
@@ -59,35 +117,57 @@ impl Generate {
             max_tokens: self.max_tokens as usize,
             temperature: self.temperature,
             top_p: self.top_p,
+            top_k: self.top_k.map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
             seed: self.seed,
-            stop: loaded.base.stop_tokens(&loaded.base.tokenizer()?)?,
+            stop,
         };
         // a character may be spread over tokens: print what decodes whole
         let (mut tokens, mut printed) = (Vec::new(), 0);
         let mut out = std::io::stdout().lock();
-        let mut failure = None;
+        let (mut failure, stops, mut stopped) = (None, Stops(self.stop), false);
         let finish = generate(&loaded.decoder, &prompt, &options, |token| {
             tokens.push(token);
             let result = tokenizer.decode(&tokens).map_err(anyhow::Error::from).and_then(|text| {
                 let whole = text.trim_end_matches('\u{fffd}');
-                if whole.len() > printed {
-                    out.write_all(&whole.as_bytes()[printed..])?;
+                let (length, ends) = stops.printable(whole);
+                if length > printed {
+                    out.write_all(&whole.as_bytes()[printed..length])?;
                     out.flush()?;
-                    printed = whole.len();
+                    printed = length;
                 }
+                stopped = ends;
                 Ok(())
             });
             failure = result.err();
-            failure.is_none()
+            failure.is_none() && !stopped
         })?;
         if let Some(error) = failure {
             return Err(error).context("writing the text");
         }
         let text = tokenizer.decode(&tokens)?;
-        writeln!(out, "{}", &text[printed..])?;
+        let rest = if stopped { "" } else { &text[printed..] };
+        writeln!(out, "{rest}")?;
         if finish == Finish::Context {
             eprintln!("stopped: the context of {} tokens is full", loaded.decoder.spec().max_position_embeddings);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r34_a_stop_text_ends_the_text_and_its_beginning_is_held_back() {
+        let stops = Stops(vec!["User:".into(), "é\n".into()]);
+        assert_eq!(stops.printable("Hello U"), (6, false));
+        assert_eq!(stops.printable("Hello Us x"), (10, false));
+        assert_eq!(stops.printable("Hello User: more"), (6, true));
+        assert_eq!(stops.printable("caf\u{e9}"), (3, false));
+        assert_eq!(stops.printable("caf\u{e9}\nUser:"), (3, true));
+        assert_eq!(Stops(vec![]).printable("User:"), (5, false));
     }
 }

@@ -15,6 +15,7 @@ use candle_core::{DType, Device};
 use outcrop_data::TextTokenizer;
 use outcrop_job::{Home, Locations, ModelRecord, ModelStore, content_hash};
 use outcrop_model::{Base, Decoder, delta};
+use outcrop_trainer::base::{TemplateFile, text_tokenizer};
 
 /// The home folder, with the examples in it.
 fn home() -> anyhow::Result<Home> {
@@ -31,25 +32,27 @@ struct Loaded {
 }
 
 /// Loads the custom model `name`, or the base of that name or path.
-fn load(name: &str, home: &Home, device: &Device) -> anyhow::Result<Loaded> {
+/// Conversations are laid out by `template` where it is given, else by the template that the model was trained with, else by the base's.
+fn load(name: &str, home: &Home, device: &Device, template: Option<&TemplateFile>) -> anyhow::Result<Loaded> {
     let models = ModelStore::new(home.models_dir());
     match models.find(name) {
-        Ok(record) => load_custom(&record, &models, device),
+        Ok(record) => load_custom(&record, &models, device, template),
         Err(unknown) => {
             let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
             let path = outcrop_trainer::base::locate(name, &locations, &models).map_err(|_| unknown)?;
             let base = Base::open(&path)?;
-            Ok(Loaded {
-                decoder: base.load(DType::F32, device)?,
-                tokenizer: outcrop_trainer::base::text_tokenizer(&base)?,
-                base,
-            })
+            Ok(Loaded { decoder: base.load(DType::F32, device)?, tokenizer: text_tokenizer(&base, template)?, base })
         }
     }
 }
 
 /// Loads a custom model on its base. Errors: the base moved or changed, the delta is damaged.
-fn load_custom(record: &ModelRecord, models: &ModelStore, device: &Device) -> anyhow::Result<Loaded> {
+fn load_custom(
+    record: &ModelRecord,
+    models: &ModelStore,
+    device: &Device,
+    template: Option<&TemplateFile>,
+) -> anyhow::Result<Loaded> {
     let base = Base::open(&record.base.path).with_context(|| format!("the base of model `{}`", record.name))?;
     anyhow::ensure!(
         base.hash()? == record.base.hash,
@@ -64,5 +67,7 @@ fn load_custom(record: &ModelRecord, models: &ModelStore, device: &Device) -> an
         file.display()
     );
     let decoder = delta::load(&base, &file, DType::F32, device)?;
-    Ok(Loaded { decoder, tokenizer: outcrop_trainer::base::text_tokenizer(&base)?, base })
+    let own = record.chat_template.as_ref();
+    let own = own.map(|source| TemplateFile { place: format!("model `{}`", record.name), source: source.clone() });
+    Ok(Loaded { decoder, tokenizer: text_tokenizer(&base, template.or(own.as_ref()))?, base })
 }

@@ -122,7 +122,7 @@ fn export_model(
     dtype: ExportType,
     home: &outcrop_job::Home,
 ) -> anyhow::Result<()> {
-    let loaded = super::load(model, home, &Device::Cpu)?;
+    let loaded = super::load(model, home, &Device::Cpu, None)?;
     let dtype = match dtype {
         ExportType::F32 => DType::F32,
         ExportType::Bf16 => DType::BF16,
@@ -133,6 +133,10 @@ fn export_model(
         .map(|text| Ok(encode_document(&loaded.tokenizer, text)?.tokens))
         .collect::<anyhow::Result<_>>()?;
     let result = export::write(&loaded.decoder, &loaded.base, folder, dtype, &prompts)?;
+    if let Some(template) = loaded.tokenizer.chat_template() {
+        // the one it was trained with, which may not be the base's (R30)
+        fs_err::write(folder.join("chat_template.jinja"), template.source())?;
+    }
     let RoundTrip { largest_difference, prompts, same_choice, rounded } = result;
     let compared =
         format!("read back and compared on {prompts} prompts: logits differ by at most {largest_difference:.1e}");

@@ -98,6 +98,8 @@ rules! {
     LONG_WORD Error "long-word" "R20" "words too long to be text" "take them out or break them up";
     NOT_TOKENIZED Error "not-tokenized" "R20" "texts that the tokenizer fails on" "change them, or use another base";
     BOUNDARY Error "boundary" "R6" "prompt and completion share a token" "let the two meet between words";
+    CHAT_TEMPLATE Error "chat-template" "R6" "conversations that no chat template lays out as training needs it"
+        "name a template file that fits them";
     MOVED_SPACE Note "moved-space" "R6" "spaces that end the prompt and move to the completion"
         "nothing to do: training and generation agree";
     TOO_LONG Error "too-long" "R11" "records longer than the context"

@@ -294,8 +294,9 @@ fn found(files: &[File], change: &dyn Fn(&mut CheckOptions<'static>)) -> Vec<&'s
 
 #[test]
 fn r20_every_finding_has_a_file_that_shows_it_and_one_that_does_not() {
-    // a setting is no file; `profiles_hold_settings_to_a_models_ranges` flips it
-    let mut covered = vec!["profile-setting"];
+    // a setting and a template are no files; `profiles_hold_settings_to_a_models_ranges` flips the one,
+    // `r6_conversations_are_counted_as_the_chat_template_lays_them_out` the other
+    let mut covered = vec!["profile-setting", "chat-template"];
     let cases =
         [structure_cases(), relation_cases(), personal_cases(), quality_cases(), token_cases(), profile_cases()];
     for case in cases.into_iter().flatten() {
@@ -306,6 +307,29 @@ fn r20_every_finding_has_a_file_that_shows_it_and_one_that_does_not() {
     }
     let missing: Vec<_> = RULES.iter().map(|rule| rule.id).filter(|id| !covered.contains(id)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
+}
+
+#[test]
+fn r6_conversations_are_counted_as_the_chat_template_lays_them_out() {
+    let root = tempfile::tempdir().unwrap();
+    let source = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}";
+    let special = BTreeMap::from([("eos_token".to_owned(), "</s>".to_owned())]);
+    let template = crate::ChatTemplate::new(source, special).unwrap();
+    let with = fixtures::tokenizer().with_chat_template(Some(template));
+    let report = |tokenizer: &crate::TextTokenizer, max_length| {
+        let files = [("a.jsonl", bedrock(&["user", "assistant"]))];
+        let options =
+            CheckOptions { tokens: Some(TokenCheck { tokenizer, max_length }), ..options(root.path(), &files) };
+        (ids(&options), check(&options, &mut |_, _| ()).unwrap())
+    };
+    let (ids, found) = report(&with, 300);
+    assert!(!ids.contains(&"chat-template") && !ids.contains(&"too-long"), "{ids:?}");
+    let tokens = |text: &str| with.encode(text).unwrap().len() as u64;
+    let counts = found.tokens.as_ref().unwrap();
+    assert_eq!(counts.tokens, tokens("from user</s>from assistant</s>"));
+    assert_eq!(counts.target_tokens, tokens("from assistant</s>"));
+    assert!(report(&with, 8).0.contains(&"too-long"));
+    assert!(report(&fixtures::tokenizer(), 300).0.contains(&"chat-template"));
 }
 
 #[test]

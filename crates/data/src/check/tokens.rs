@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::findings::{Hit, Place};
 use super::rules;
 use super::structure::{Format, Structure};
+use crate::chat::{ChatError, encode_conversation};
+use crate::conversation::{Conversation, ConversationForm, Role, Turn};
 use crate::example::{Example, PairError, encode_document, encode_pair, with_bos};
 use crate::summary::LengthPercentiles;
 use crate::tokenizer::{TextTokenizer, TokenizerError};
@@ -70,6 +72,11 @@ pub(crate) fn of_record(check: TokenCheck<'_>, spelled: &Spelled, record: &Struc
             }
             encode_pair(check.tokenizer, &record.prompt(), record.completion()).map(|pair| pair.example)
         }
+        Some(Format::BedrockConversation | Format::ClaudeMessages) => {
+            facts.conversation(check, record, place, excerpt);
+            facts.look_at_texts(spelled, record.fields.iter().map(|field| field.text.as_str()), place);
+            return facts;
+        }
         _ => return facts,
     };
     match built {
@@ -116,7 +123,50 @@ fn refused(error: &PairError, place: Place, excerpt: &str) -> Hit {
     Hit::new(rule, place, error.to_string(), excerpt)
 }
 
+/// The turns of a sound record of `messages`.
+fn conversation_of(record: &Structure) -> Conversation {
+    let (mut system, mut turns) = (None, Vec::<Turn>::new());
+    for field in &record.fields {
+        let index = field.name.strip_prefix("messages[").and_then(|rest| rest.split(']').next()?.parse().ok());
+        let Some(index) = index else {
+            system = Some(field.text.clone());
+            continue;
+        };
+        let index: usize = index;
+        if turns.len() <= index {
+            let role = if index.is_multiple_of(2) { Role::User } else { Role::Assistant };
+            turns.push(Turn { role, texts: Vec::new() });
+        }
+        if let Some(turn) = turns.last_mut() {
+            turn.texts.push(field.text.clone());
+        }
+    }
+    Conversation { form: ConversationForm::Claude, system, turns }
+}
+
 impl TokenFacts {
+    fn conversation(&mut self, check: TokenCheck<'_>, record: &Structure, place: Place, excerpt: &str) {
+        match encode_conversation(check.tokenizer, &conversation_of(record)) {
+            Ok(example) => {
+                self.look_at(check, &example, place, excerpt);
+                self.whole = true;
+                // its last target is what ends its last turn
+                let fits = example.tokens.len() <= check.max_length;
+                self.ends = fits && !example.targets.is_empty();
+                if !fits {
+                    let (len, max) = (example.tokens.len(), check.max_length);
+                    let message = format!("{len} tokens, of which {} are targets; the maximum is {max}", self.targets);
+                    self.hits.push(Hit::new(&rules::TOO_LONG, place, message, excerpt));
+                }
+            }
+            Err(ChatError::Tokenizer(error)) => self.hits.push(refused(&error.into(), place, excerpt)),
+            Err(error @ ChatError::Boundary { .. }) => {
+                self.hits.push(Hit::new(&rules::BOUNDARY, place, error.to_string(), excerpt));
+            }
+            Err(error) => self.hits.push(Hit::new(&rules::CHAT_TEMPLATE, place, error.to_string(), excerpt)),
+        }
+    }
+
     fn look_at(&mut self, check: TokenCheck<'_>, example: &Example, place: Place, excerpt: &str) {
         let len = example.tokens.len();
         self.tokens = len as u64;

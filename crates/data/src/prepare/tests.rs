@@ -452,8 +452,8 @@ fn conversations_are_checked_and_refused_in_one_line() {
     let content = format!("{}{good}\n{good}\n", pair("a", "b"));
     assert_eq!(
         case.error(&content, &PrepareOptions::new(64)),
-        "a.jsonl:2: 2 of 3 records are conversations, and this version can't train on these: it applies no chat template; \
-         write them as `prompt` and `completion`"
+        "a.jsonl:2: 2 of 3 records are conversations, but the base has no chat template; name a template file \
+         (`chatTemplate`, `--chat-template`), or write the records as `prompt` and `completion`"
     );
     assert_eq!(
         case.error(format!("{content}{bad}\n"), &PrepareOptions::new(64)),

@@ -206,6 +206,8 @@ pub struct Hyperparameters {
     pub evaluation_data: Vec<String>,
     /// Locations of general items for the forgetting check; empty: none.
     pub general_data: Vec<String>,
+    /// Location of the chat template that conversations are laid out with; None: the base's own.
+    pub chat_template: Option<String>,
     /// Recomputation in the backward pass.
     pub recompute: Recompute,
     /// Type of weights and computation.
@@ -303,6 +305,7 @@ impl Hyperparameters {
             eval_percentage: 0.0,
             evaluation_data: Vec::new(),
             general_data: Vec::new(),
+            chat_template: None,
             recompute: Recompute::default(),
             dtype: Dtype::default(),
         }

@@ -50,6 +50,8 @@ pub enum Range {
     Trainable,
     /// Comma-separated `s3://` URIs or paths, or `none`.
     Locations,
+    /// An `s3://` URI or a path.
+    Location,
 }
 
 /// The value of a key that a request leaves out.
@@ -90,6 +92,7 @@ enum Field {
     Optimizer(At<OptimizerKind>),
     Dtype(At<Dtype>),
     Locations(At<Vec<String>>),
+    OptionalLocation(At<Option<String>>),
 }
 
 impl DefaultValue {
@@ -140,6 +143,7 @@ impl fmt::Display for Range {
             }
             Self::Trainable => formatter.write_str("`head`, `last:N` (N blocks of the model, at least 1), `all`"),
             Self::Locations => formatter.write_str("comma-separated `s3://` URIs or paths, or `none`"),
+            Self::Location => formatter.write_str("an `s3://` URI or a path"),
         }
     }
 }
@@ -198,6 +202,7 @@ impl Key {
             Field::Optimizer(at) => put(at(to), OptimizerKind::from_name(text)),
             Field::Dtype(at) => put(at(to), Dtype::from_name(text)),
             Field::Locations(at) => put(at(to), locations(text)),
+            Field::OptionalLocation(at) => put(at(to), (!text.trim().is_empty()).then(|| Some(text.to_string()))),
         }
     }
 
@@ -218,6 +223,7 @@ impl Key {
             Field::Dtype(at) => Some(at(&mut copy).to_string()),
             Field::Locations(at) if at(&mut copy).is_empty() => Some("none".to_string()),
             Field::Locations(at) => Some(at(&mut copy).join(",")),
+            Field::OptionalLocation(at) => at(&mut copy).clone(),
         }
     }
 }
@@ -332,6 +338,8 @@ const TABLE: &[Key] = &[
         Always("s3://outcrop-examples/general/items.jsonl,s3://outcrop-examples/general/prose.txt"), false,
         Field::Locations(|h| &mut h.general_data),
         "general items and texts on which forgetting is measured; `none` turns it off"),
+    key("chatTemplate", Range::Location, Unset("the base's own"), true, Field::OptionalLocation(|h| &mut h.chat_template),
+        "file with the Jinja template that lays conversations out"),
     key("recompute", Range::Choice(Recompute::NAMES), Always("auto"), false, Field::Recompute(|h| &mut h.recompute),
         "what the backward pass computes again to save memory: nothing, each block from its input, or each from the input of a group \
          of about the root of the blocks (one and two forward passes more); the bits stay; `auto` goes by the memory there is"),

@@ -1,16 +1,12 @@
-//! Reading GGUF: metadata to a config, tensors dequantized and put back into Hugging Face's layout. Its tokenizer is
-//! in `gguf_tokenizer`.
-//!
-//! llama.cpp's converter permutes the rows of q and k for its interleaved rotation; that is undone here.
-//! Names: llama.cpp's gguf-py/gguf/tensor_mapping.py.
+//! Reading GGUF: header and metadata, tensors dequantized and put back into Hugging Face's layout. What the architectures
+//! are is in `gguf_architecture`, the tokenizers in `gguf_tokenizer` and `gguf_sentencepiece`.
 
-use crate::spec::{Mlp, QueryKeyValue, Spec};
+use super::gguf_architecture::{self, Change};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
-use serde_json::{Map, json};
 use std::io::BufReader;
 use std::path::Path;
 
@@ -44,76 +40,7 @@ pub(super) fn first_line(error: &candle_core::Error) -> String {
 /// supported, a value that's missing.
 pub(crate) fn config(path: &Path, content: &Content) -> Result<serde_json::Value> {
     let metadata = Metadata { path, content };
-    let architecture = metadata.text("general.architecture")?.unwrap_or_default();
-    if architecture != "llama" {
-        let message =
-            format!("has architecture `{architecture}`, which is not supported as GGUF; supported is `llama`");
-        return Err(ModelError::invalid(path, message));
-    }
-    if content.tensor_infos.contains_key("rope_freqs.weight") {
-        let message = "carries `rope_freqs.weight` (Llama 3 rotary scaling), which is not read from GGUF yet; use the safetensors files";
-        return Err(ModelError::invalid(path, message));
-    }
-    let heads = metadata.required("llama.attention.head_count")?;
-    if heads == 0 {
-        return Err(ModelError::invalid(path, "its metadata `llama.attention.head_count` is 0"));
-    }
-    let hidden = metadata.required("llama.embedding_length")?;
-    let head_dim = metadata.whole("llama.attention.key_length")?.unwrap_or(hidden / heads);
-    let rotated = metadata.whole("llama.rope.dimension_count")?.unwrap_or(head_dim);
-    if rotated != head_dim {
-        let message =
-            format!("rotates {rotated} of {head_dim} channels of a head, which is not supported (only all are)");
-        return Err(ModelError::invalid(path, message));
-    }
-    let embedding = content.tensor_infos.get("token_embd.weight").and_then(|info| info.shape.dims2().ok());
-    let (vocabulary, _) =
-        embedding.ok_or_else(|| ModelError::invalid(path, "has no tensor `token_embd.weight` of two dimensions"))?;
-    let epsilon = metadata.real("llama.attention.layer_norm_rms_epsilon")?;
-    let epsilon = epsilon.ok_or_else(|| metadata.lacks("llama.attention.layer_norm_rms_epsilon"))?;
-    let mut config = Map::new();
-    let mut set = |key: &str, value: serde_json::Value| config.insert(key.to_string(), value);
-    set("architectures", json!(["LlamaForCausalLM"]));
-    set("model_type", json!("llama"));
-    set("vocab_size", json!(vocabulary));
-    set("hidden_size", json!(hidden));
-    set("intermediate_size", json!(metadata.required("llama.feed_forward_length")?));
-    set("num_hidden_layers", json!(metadata.required("llama.block_count")?));
-    set("num_attention_heads", json!(heads));
-    set("num_key_value_heads", json!(metadata.whole("llama.attention.head_count_kv")?.unwrap_or(heads)));
-    set("head_dim", json!(head_dim));
-    set("rms_norm_eps", json!(epsilon));
-    set("max_position_embeddings", json!(metadata.required("llama.context_length")?));
-    set("hidden_act", json!("silu"));
-    set("attention_bias", json!(false));
-    set("mlp_bias", json!(false));
-    set("tie_word_embeddings", json!(!content.tensor_infos.contains_key("output.weight")));
-    set("rope_parameters", rope(&metadata)?);
-    for field in ["bos_token_id", "eos_token_id"] {
-        if let Some(id) = metadata.whole(&format!("tokenizer.ggml.{field}"))? {
-            set(field, json!(id));
-        }
-    }
-    Ok(serde_json::Value::Object(config))
-}
-
-/// The rotary embedding. As llama.cpp reads it: a factor without a type is linear, and 0 is none.
-fn rope(metadata: &Metadata) -> Result<serde_json::Value> {
-    let theta = metadata.real("llama.rope.freq_base")?.unwrap_or(10_000.0);
-    let older = metadata.real("llama.rope.scale_linear")?;
-    let factor = metadata.real("llama.rope.scaling.factor")?.or(older).filter(|&factor| factor != 0.0);
-    let kind = metadata.text("llama.rope.scaling.type")?;
-    match (kind.as_deref(), factor) {
-        (Some("none"), _) | (None | Some("linear"), None) => Ok(json!({"rope_theta": theta, "rope_type": "default"})),
-        (None | Some("linear"), Some(factor)) => {
-            Ok(json!({"rope_theta": theta, "rope_type": "linear", "factor": factor}))
-        }
-        (Some(other), _) => {
-            let message =
-                format!("has rotary scaling `{other}`, which is not supported; supported are `none`, `linear`");
-            Err(ModelError::invalid(metadata.path, message))
-        }
-    }
+    gguf_architecture::of(&metadata)?.config(&metadata)
 }
 
 /// Values of the metadata; one of another type than expected is an error that names it.
@@ -151,7 +78,7 @@ impl Metadata<'_> {
         })
     }
 
-    fn real(&self, key: &str) -> Result<Option<f64>> {
+    pub(super) fn real(&self, key: &str) -> Result<Option<f64>> {
         self.get(key, "a number", |value| match *value {
             // the f64 that prints as the f32 does: 1e-5 stays 1e-5
             Value::F32(number) => number.to_string().parse().ok(),
@@ -160,31 +87,40 @@ impl Metadata<'_> {
         })
     }
 
-    fn required(&self, key: &str) -> Result<u64> {
+    pub(super) fn required(&self, key: &str) -> Result<u64> {
         self.whole(key)?.ok_or_else(|| self.lacks(key))
     }
 
-    fn lacks(&self, key: &str) -> ModelError {
+    /// An error about the file.
+    pub(super) fn wrong(&self, message: String) -> ModelError {
+        ModelError::invalid(self.path, message)
+    }
+
+    pub(super) fn lacks(&self, key: &str) -> ModelError {
         ModelError::invalid(self.path, format!("lacks the metadata `{key}`"))
     }
 }
 
-/// Reads all tensors to `device` as `dtype`, under Hugging Face's names and in its layout.
-pub(crate) fn read(path: &Path, content: &Content, spec: &Spec, dtype: DType, device: &Device) -> Result<Weights> {
+/// Reads all tensors to `device` as `dtype`, under Hugging Face's names and in its layout. `config` is the file's own.
+pub(crate) fn read(
+    path: &Path,
+    content: &Content,
+    config: &serde_json::Value,
+    dtype: DType,
+    device: &Device,
+) -> Result<Weights> {
+    let architecture = gguf_architecture::of(&Metadata { path, content })?;
     let names: Vec<&String> = content.tensor_infos.keys().collect();
     let tensors: Vec<(String, Tensor)> = names
         .into_par_iter()
         .map(|name| {
-            let target = hugging_face_name(name, spec)
-                .ok_or_else(|| ModelError::invalid(path, format!("`{name}` is not a tensor of a llama model")))?;
+            let (target, change) = architecture.tensor(name).ok_or_else(|| {
+                ModelError::invalid(path, format!("`{name}` is not a tensor of a {} model", architecture.name))
+            })?;
             let mut reader = BufReader::new(fs_err::File::open(path)?);
             let quantized = content.tensor(&mut reader, name, &Device::Cpu);
             let tensor =
-                quantized.and_then(|q| q.dequantize(&Device::Cpu)).and_then(|tensor| match name.rsplit('.').nth(1) {
-                    Some("attn_q") => unpermute(&tensor, spec.num_attention_heads, spec.head_dim),
-                    Some("attn_k") => unpermute(&tensor, spec.num_key_value_heads, spec.head_dim),
-                    _ => Ok(tensor),
-                });
+                quantized.and_then(|q| q.dequantize(&Device::Cpu)).and_then(|tensor| undo(&tensor, change, config));
             let tensor =
                 tensor.map_err(|e| ModelError::invalid(path, format!("`{name}` can't be read: {}", first_line(&e))))?;
             Ok((target, tensor.to_dtype(dtype)?.to_device(device)?))
@@ -193,36 +129,21 @@ pub(crate) fn read(path: &Path, content: &Content, spec: &Spec, dtype: DType, de
     Ok(tensors.into_iter().collect())
 }
 
-/// Rows in pairs (2i, 2i+1) back to halves (i, i + D/2). Shapes: (heads * D, C) -> the same.
-fn unpermute(w: &Tensor, heads: usize, head_dim: usize) -> candle_core::Result<Tensor> {
-    let (rows, columns) = w.dims2()?;
-    let split = w.reshape((heads, head_dim / 2, 2, columns))?;
-    split.transpose(1, 2)?.contiguous()?.reshape((rows, columns))
+/// Undoes what the converter did to a tensor.
+fn undo(tensor: &Tensor, change: Change, config: &serde_json::Value) -> candle_core::Result<Tensor> {
+    let field = |name: &str| config.get(name).and_then(serde_json::Value::as_u64).unwrap_or_default() as usize;
+    match change {
+        Change::None => Ok(tensor.clone()),
+        Change::PermuteQueries => unpermute(tensor, field("num_attention_heads"), field("head_dim")),
+        Change::PermuteKeys => unpermute(tensor, field("num_key_value_heads"), field("head_dim")),
+        Change::Transpose => tensor.t()?.contiguous(),
+        Change::MinusOne => tensor.affine(1.0, -1.0),
+    }
 }
 
-fn hugging_face_name(name: &str, spec: &Spec) -> Option<String> {
-    let names = &spec.names;
-    match name {
-        "token_embd.weight" => return Some(names.embedding.into()),
-        "output_norm.weight" => return Some(names.final_norm.into()),
-        "output.weight" => return Some(names.head.into()),
-        _ => {}
-    }
-    let (index, part) = name.strip_prefix("blk.")?.split_once('.')?;
-    let block = &names.block;
-    let QueryKeyValue::Separate { query, key, value } = block.query_key_value else { return None };
-    let Mlp::Gated { gate, up, .. } = block.mlp else { return None };
-    let target = match part {
-        "attn_norm.weight" => block.attention_norm?,
-        "attn_q.weight" => query,
-        "attn_k.weight" => key,
-        "attn_v.weight" => value,
-        "attn_output.weight" => block.output,
-        "ffn_norm.weight" => block.mlp_norm?,
-        "ffn_gate.weight" => gate,
-        "ffn_up.weight" => up,
-        "ffn_down.weight" => block.down,
-        _ => return None,
-    };
-    Some(spec.block_tensor(index.parse().ok()?, target))
+/// Rows in pairs (2i, 2i+1) back to halves (i, i + D/2). Shapes: (heads * D, ...) -> the same.
+fn unpermute(w: &Tensor, heads: usize, head_dim: usize) -> candle_core::Result<Tensor> {
+    let columns = w.elem_count() / w.dim(0)?.max(1);
+    let split = w.reshape((heads, head_dim / 2, 2, columns))?;
+    split.transpose(1, 2)?.contiguous()?.reshape(w.dims())
 }

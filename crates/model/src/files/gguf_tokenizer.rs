@@ -1,11 +1,13 @@
-//! The tokenizer of a GGUF file, rebuilt from its metadata: byte-level BPE whose pre-tokenizer the file names.
+//! The tokenizer of a GGUF file, rebuilt from its metadata: byte-level BPE (`gpt2`) whose pre-tokenizer the file names;
+//! SentencePiece (`llama`) is in `gguf_sentencepiece`.
 //!
 //! candle's reader knows three pre-tokenizers and gives every other file GPT-2's with a prefix space, which no model
 //! here has, real Llama 3 files (`llama-bpe`) included: all but `qwen2` are set here. A file that names none, or one
-//! that isn't known, is refused, since its tokens would be silently wrong. Left out: SentencePiece (`llama`).
+//! that isn't known, is refused, since its tokens would be silently wrong.
 //! Source of the names: llama.cpp's src/llama-vocab.cpp.
 
 use super::gguf::{Metadata, first_line};
+use super::gguf_sentencepiece;
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::tokenizer::TokenizerFromGguf;
@@ -21,12 +23,20 @@ use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 /// How Llama 3 cuts text, from its tokenizer.json.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The tokenizer. Errors: not byte-level BPE, or a pre-tokenizer that is not named or not known.
+/// The tokenizer. Errors: neither byte-level BPE nor SentencePiece's, or a pre-tokenizer that is not named or not known.
 pub(crate) fn tokenizer(path: &Path, content: &Content) -> Result<Tokenizer> {
     let metadata = Metadata { path, content };
     let failed = |message: String| {
         ModelError::invalid(path, format!("its tokenizer can't be rebuilt: {message}; use the safetensors files"))
     };
+    if metadata.text("tokenizer.ggml.model")?.as_deref() == Some("llama") {
+        let mut tokenizer = gguf_sentencepiece::tokenizer(&metadata).map_err(failed)?;
+        // where the key is missing SentencePiece's models begin with it
+        if metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(true) {
+            add_bos(&mut tokenizer, &metadata).map_err(failed)?;
+        }
+        return Ok(tokenizer);
+    }
     let mut tokenizer = Tokenizer::from_gguf(content).map_err(|e| failed(first_line(&e)))?;
     let pre = metadata.text("tokenizer.ggml.pre")?;
     let pre = pre.ok_or_else(|| failed("it names no pre-tokenizer (`tokenizer.ggml.pre`)".into()))?;

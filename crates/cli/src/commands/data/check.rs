@@ -15,6 +15,9 @@ pub(crate) struct Check {
     /// Base whose tokenizer counts: `pebble`, a folder, a GGUF file; `none` leaves tokens out
     #[arg(long, default_value = "pebble")]
     base: String,
+    /// File with a chat template to use in place of the base's own
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
     /// Most tokens of a record or row; the base's context where it isn't given
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(2..))]
     max_length: Option<u64>,
@@ -44,7 +47,7 @@ impl Check {
             "none" => None,
             name => {
                 let home = crate::commands::home()?;
-                Some(super::base(name, &home)?)
+                Some(super::base(name, &home, self.chat_template.as_deref())?)
             }
         };
         if let (Some(asked), Some((_, context))) = (self.max_length, &base) {

@@ -18,6 +18,9 @@ pub(crate) struct Inspect {
     /// Base whose tokenizer is used: `pebble`, a folder, a GGUF file
     #[arg(long, default_value = "pebble")]
     base: String,
+    /// File with a chat template to use in place of the base's own
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
     /// Which one: the line of a .jsonl file, or the row that a text is cut into; from 1
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     row: u64,
@@ -29,7 +32,7 @@ pub(crate) struct Inspect {
 impl Inspect {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = crate::commands::home()?;
-        let (tokenizer, context) = super::base(&self.base, &home)?;
+        let (tokenizer, context) = super::base(&self.base, &home, self.chat_template.as_deref())?;
         let mut options = PrepareOptions::new(self.max_length.map_or(context, |length| length as usize));
         options.allow_empty_completions = 1;
         let folder = tempfile::tempdir()?;

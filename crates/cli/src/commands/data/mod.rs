@@ -13,6 +13,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use outcrop_data::TextTokenizer;
 use outcrop_job::{Home, Locations, ModelStore};
 use outcrop_model::Base;
+use outcrop_trainer::base::TemplateFile;
+use std::path::Path;
 
 /// Data commands.
 #[derive(Args)]
@@ -59,12 +61,13 @@ impl std::fmt::Display for HasErrors {
 
 impl std::error::Error for HasErrors {}
 
-/// What data need of a base: its tokenizer and its context.
-fn base(name: &str, home: &Home) -> anyhow::Result<(TextTokenizer, usize)> {
+/// What data need of a base: its tokenizer, with another chat template than its own where there is one, and its context.
+fn base(name: &str, home: &Home, template: Option<&Path>) -> anyhow::Result<(TextTokenizer, usize)> {
+    let template = template.map(TemplateFile::read).transpose()?;
     let models = ModelStore::new(home.models_dir());
     let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
     let base = Base::open(&outcrop_trainer::base::locate(name, &locations, &models)?)?;
-    Ok((outcrop_trainer::base::text_tokenizer(&base)?, base.spec().max_position_embeddings))
+    Ok((outcrop_trainer::base::text_tokenizer(&base, template.as_ref())?, base.spec().max_position_embeddings))
 }
 
 /// A bar with the time left; hidden where there is no terminal.

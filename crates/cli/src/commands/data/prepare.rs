@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use outcrop_job::hyperparameters::HyperparameterError;
 use outcrop_job::{CustomizationType, Hyperparameters, Locations, ModelStore, StringMap};
 use outcrop_model::Base;
+use outcrop_trainer::base::TemplateFile;
 use outcrop_trainer::data::{DataSettings, prepare_input};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ impl Prepare {
         let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
         let models = ModelStore::new(home.models_dir());
         let base = Base::open(&outcrop_trainer::base::locate(&self.base, &locations, &models)?)?;
-        let tokenizer = outcrop_trainer::base::text_tokenizer(&base)?;
+        let template = TemplateFile::of(&settings, &locations)?;
+        let tokenizer = outcrop_trainer::base::text_tokenizer(&base, template.as_ref())?;
         let is_text = kind == CustomizationType::ContinuedPreTraining;
         let max_length = outcrop_trainer::base::sequence_length(settings.max_sequence_length, base.spec(), is_text)?;
         let cache = home.cache_dir().join("shards");
