@@ -317,7 +317,7 @@ fn r6_conversations_are_counted_as_the_chat_template_lays_them_out() {
     let template = crate::ChatTemplate::new(source, special).unwrap();
     let with = fixtures::tokenizer().with_chat_template(Some(template));
     let report = |tokenizer: &crate::TextTokenizer, max_length| {
-        let files = [("a.jsonl", bedrock(&["user", "assistant"]))];
+        let files = [("a.jsonl", bedrock(&["user", "assistant"]).into_bytes())];
         let options =
             CheckOptions { tokens: Some(TokenCheck { tokenizer, max_length }), ..options(root.path(), &files) };
         (ids(&options), check(&options, &mut |_, _| ()).unwrap())
