@@ -12,10 +12,24 @@ use crate::tokenizer::{TextTokenizer, TokenizerError};
 
 /// What a worker makes of a piece of work.
 pub(crate) enum Encoded {
-    Pair { pair: Pair, blank: Option<&'static str>, extra_keys: Vec<String> },
-    Document { example: Example, extra_keys: Vec<String> },
-    Piece { tokens: Vec<u32>, first: bool, last: bool },
-    Conversation { example: Example, extra_keys: Vec<String> },
+    Pair {
+        pair: Pair,
+        blank: Option<&'static str>,
+        extra_keys: Vec<String>,
+    },
+    Document {
+        example: Example,
+        extra_keys: Vec<String>,
+    },
+    Piece {
+        tokens: Vec<u32>,
+        first: bool,
+        last: bool,
+    },
+    Conversation {
+        example: Example,
+        extra_keys: Vec<String>,
+    },
     /// A conversation of a base that has no chat template.
     Untold,
 }

@@ -7,11 +7,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Batch;
-use crate::error::DataError;
-use crate::shard::Shard;
-use crate::steps::StepBatches;
-
 /// Open rows where nothing else is said.
 pub const PACKING_WINDOW: usize = 64;
 
@@ -84,33 +79,6 @@ impl Fullness {
     pub fn waste(&self) -> f64 {
         if self.capacity == 0 { 0.0 } else { 1.0 - self.tokens as f64 / self.capacity as f64 }
     }
-}
-
-/// Documents of `units` in batches of at most `max_tokens` tokens, best fit, for where no step binds them: validation, features.
-/// Together they hold each document once, in another order than the units'. A longer document is a batch alone.
-/// Errors: a batch is too large for 32-bit offsets.
-pub fn packed_batches(shard: &Shard, units: &[usize], max_tokens: usize) -> Result<(StepBatches, Fullness), DataError> {
-    let mut packer = RowPacker::new(max_tokens, PACKING_WINDOW);
-    let mut rows: Vec<Vec<usize>> = Vec::new();
-    let mut fullness = Fullness::default();
-    for document in units.iter().flat_map(|unit| shard.unit(*unit)) {
-        let length = shard.document(document).num_tokens();
-        fullness.tokens += length as u64;
-        fullness.capacity += (length.saturating_sub(max_tokens)) as u64;
-        rows.extend(packer.push(length, document));
-    }
-    rows.extend(packer.finish());
-    fullness.capacity += (rows.len() as u64).saturating_mul(max_tokens as u64);
-    let mut batches = Vec::with_capacity(rows.len());
-    for row in rows {
-        let mut batch = Batch::empty();
-        for document in row {
-            batch.push_document(&shard.document(document))?;
-        }
-        batches.push(batch);
-    }
-    let target_tokens = batches.iter().map(Batch::target_tokens).sum();
-    Ok((StepBatches { batches, target_tokens }, fullness))
 }
 
 #[cfg(test)]

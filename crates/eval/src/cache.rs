@@ -154,6 +154,7 @@ mod tests {
             context: 64,
             items: vec![item.clone(), ItemScore { answer: None, nll: -0.0, ..item }],
             lost_targets: 5,
+            packing: outcrop_data::Fullness { tokens: 3, capacity: 4 },
         }
     }
 

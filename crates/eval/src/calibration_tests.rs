@@ -24,6 +24,7 @@ fn scored(suite: &Suite, base: Vec<ItemScore>, tuned: Vec<ItemScore>) -> Scored 
         context: 64,
         items,
         lost_targets: 0,
+        packing: Default::default(),
     };
     Scored { suite: suite.clone(), base: scores(base), tuned: scores(tuned) }
 }

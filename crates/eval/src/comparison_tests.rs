@@ -20,7 +20,8 @@ fn texts(path: &str, documents: usize) -> Suite {
 }
 
 fn scores(suite: &Suite, items: Vec<ItemScore>) -> Scores {
-    Scores { suite_hash: suite.hash.clone(), tokenizer_hash: "t".into(), context: 64, items, lost_targets: 0 }
+    let (suite_hash, packing) = (suite.hash.clone(), Default::default());
+    Scores { suite_hash, tokenizer_hash: "t".into(), context: 64, items, lost_targets: 0, packing }
 }
 
 /// Scores of one target an item, right where `right` says so.

@@ -18,6 +18,7 @@ mod headline;
 mod layout;
 mod lines;
 pub mod measures;
+mod packing;
 #[cfg(test)]
 mod pipeline_tests;
 pub mod report;

@@ -225,7 +225,8 @@ mod tests {
             answer: right.map(answer),
         });
         let (suite_hash, tokenizer_hash) = (String::new(), String::new());
-        Scores { suite_hash, tokenizer_hash, context: 8, items: items.collect(), lost_targets: 0 }
+        let packing = Default::default();
+        Scores { suite_hash, tokenizer_hash, context: 8, items: items.collect(), lost_targets: 0, packing }
     }
 
     fn right(item: &ItemScore) -> Option<bool> {

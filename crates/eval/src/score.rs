@@ -1,14 +1,14 @@
 //! Scores: the negative log-likelihood of every item of a suite under one model, by the same tokens as training (R5).
-//! Rows are packed into batches without padding; the model returns NLLs only, so no logits are ever kept here (R17).
-//! What the scores mean is left to `comparison`.
+//! Batches are made in `packing`; what the scores mean is left to `comparison`.
 
 use serde::{Deserialize, Serialize};
 
-use outcrop_data::{Batch, Example, TextTokenizer};
+use outcrop_data::{Batch, Fullness, TextTokenizer};
 
 use crate::error::EvalError;
 use crate::exact;
 use crate::layout::layout;
+use crate::packing::Packer;
 use crate::suite::{Items, Suite};
 
 /// Anything that gives the negative log-likelihood (nats) of each target of a packed row, in target order.
@@ -31,6 +31,9 @@ pub struct Scores {
     pub items: Vec<ItemScore>,
     /// Tokens of texts that begin a row and so have no prediction. They enter no sum.
     pub lost_targets: u64,
+    /// How full the batches were.
+    #[serde(default)]
+    pub packing: Fullness,
 }
 
 impl Scores {
@@ -93,27 +96,37 @@ pub fn score(
         let message = format!("a context of {context} tokens predicts nothing; use 2 or more");
         return Err(EvalError::Suite { path: suite.path.clone(), message });
     }
-    let mut packer = Packer { suite, max_batch_tokens, pending: Vec::new(), pending_tokens: 0, nll: Vec::new() };
+    let mut packer = Packer::new(suite, max_batch_tokens);
     let mut shapes = Vec::new();
-    let mut lost_targets = 0;
+    let (mut lost_targets, mut scored) = (0, 0);
     let total = suite.len();
+    let mut open = vec![0usize; total]; // rows of each item that are still to be scored
+    let mut done = |open: &mut Vec<usize>, item: usize| {
+        open[item] -= 1;
+        if open[item] == 0 {
+            scored += 1;
+            progress(scored, total);
+        }
+    };
     for item in 0..total {
         let layout = layout(suite, item, tokenizer, context)?;
         lost_targets += layout.lost_targets;
+        // one more, so that an item isn't done before all its rows are here
+        open[item] = layout.rows.len() + 1;
         for row in layout.rows {
             shapes.push(RowShape { item, targets: row.example.target_tokens() as usize, bytes: row.bytes });
-            packer.push(item, row.example, scorer)?;
+            packer.push(item, row.example, scorer, &mut |item| done(&mut open, item))?;
         }
-        progress(item + 1, total);
+        done(&mut open, item);
     }
-    packer.flush(scorer)?;
-    let items = assemble(suite, &shapes, &packer.nll);
+    let (sums, packing) = packer.finish(scorer, &mut |item| done(&mut open, item))?;
+    let items = assemble(suite, &shapes, &sums);
     if items.is_empty() {
         let message = "no token has a prediction; give longer texts".into();
         return Err(EvalError::Suite { path: suite.path.clone(), message });
     }
     let (suite_hash, tokenizer_hash) = (suite.hash.clone(), tokenizer.hash().to_owned());
-    Ok(Scores { suite_hash, tokenizer_hash, context, items, lost_targets })
+    Ok(Scores { suite_hash, tokenizer_hash, context, items, lost_targets, packing })
 }
 
 /// What remains of a row once its tokens are gone.
@@ -122,50 +135,6 @@ struct RowShape {
     item: usize,
     targets: usize,
     bytes: f64,
-}
-
-/// Collects rows into batches and sums what the model gives for each row, in the order they came.
-struct Packer<'a> {
-    suite: &'a Suite,
-    max_batch_tokens: usize,
-    pending: Vec<(usize, Example)>,
-    pending_tokens: usize,
-    nll: Vec<f64>,
-}
-
-impl Packer<'_> {
-    fn push(&mut self, item: usize, row: Example, scorer: &mut dyn Scorer) -> Result<(), EvalError> {
-        if self.pending_tokens + row.tokens.len() > self.max_batch_tokens {
-            self.flush(scorer)?;
-        }
-        self.pending_tokens += row.tokens.len();
-        self.pending.push((item, row));
-        Ok(())
-    }
-
-    fn flush(&mut self, scorer: &mut dyn Scorer) -> Result<(), EvalError> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let batch = Batch::from_examples(self.pending.iter().map(|(_, row)| row))?;
-        let values = scorer.nll(&batch)?;
-        if values.len() != batch.targets.len() {
-            let (given, wanted) = (values.len(), batch.targets.len());
-            return Err(EvalError::scorer(format!("it gave {given} values for {wanted} targets")));
-        }
-        let mut values = values.as_slice();
-        for (item, row) in self.pending.drain(..) {
-            let (own, rest) = values.split_at(row.target_tokens() as usize);
-            if let Some(value) = own.iter().find(|value| !value.is_finite()) {
-                let message = format!("the model gives a target the NLL {value}; its weights or its input are broken");
-                return Err(EvalError::Item { place: self.suite.place(item), message });
-            }
-            self.nll.push(own.iter().map(|&value| f64::from(value)).sum());
-            values = rest;
-        }
-        self.pending_tokens = 0;
-        Ok(())
-    }
 }
 
 /// One score an item with candidates, else one a row.
