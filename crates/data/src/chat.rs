@@ -82,10 +82,8 @@ pub fn encode_conversation(tokenizer: &TextTokenizer, conversation: &Conversatio
     let whole = Rendered { template, messages: &messages, text: template.render(&messages, false)? };
     let tokens = tokenizer.encode(&whole.text)?;
     let mut targets = Vec::new();
-    for index in first..messages.len() {
-        if messages[index].role != "assistant" {
-            continue;
-        }
+    let replies = (first..).zip(&conversation.turns).filter(|(_, turn)| turn.role == Role::Assistant);
+    for (index, _) in replies {
         let message = index - first;
         let start = whole.start(index, message)?;
         let end = whole.end(index, message, start, tokenizer.special_texts())?;

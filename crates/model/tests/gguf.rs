@@ -381,7 +381,7 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
         (
             "rope_freqs.weight",
             Some(zeros(&[8])),
-            "carries `rope_freqs.weight` (Llama 3 rotary scaling), which is not read from GGUF yet; use the safetensors files",
+            "carries `rope_freqs.weight` (a rotary scaling in a tensor), which is not read from GGUF yet; use the safetensors files",
         ),
         (
             "blk.0.ffn_gate_inp.weight",

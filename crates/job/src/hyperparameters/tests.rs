@@ -60,6 +60,7 @@ const CASES: &[(&str, &[&str], &[&str], &str)] = &[
         "comma-separated `s3://` URIs or paths, or `none`",
     ),
     ("generalData", &["a", "a, b", "none"], &["a,", "none,none"], "comma-separated `s3://` URIs or paths, or `none`"),
+    ("chatTemplate", &["a.jinja", "s3://bucket/a.jinja"], &["", " "], "an `s3://` URI or a path"),
     ("recompute", &["none", "block", "group", "auto"], &["full", "true"], "`none`, `block`, `group`, `auto`"),
     ("dtype", &["float32", "bfloat16"], &["float16", "bf16", "f32"], "`float32`, `bfloat16`"),
 ];
