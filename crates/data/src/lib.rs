@@ -47,7 +47,7 @@ pub use example::{
 };
 pub use options::{LongRecords, PrepareOptions};
 pub use order::Order;
-pub use packing::{Fullness, PACKING_WINDOW, RowPacker};
+pub use packing::{Fullness, RowPacker};
 pub use prepare::{CODE_VERSION, Prepared, cache_key, prepare};
 pub use shard::{Document, Shard};
 pub use source::{Compression, FormatHint, SourceFile, SourceKind, Sources};

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Open rows where nothing else is said.
-pub const PACKING_WINDOW: usize = 64;
+pub(crate) const PACKING_WINDOW: usize = 64;
 
 /// Collects items into rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Rows into batches: best fit, the longest rows first, some at a time so that memory stays bounded. The model returns
 //! NLLs only, so no logits are ever kept here (R17).
 
-use outcrop_data::{Batch, Example, Fullness, PACKING_WINDOW, RowPacker};
+use outcrop_data::{Batch, Example, Fullness, RowPacker};
 
 use crate::error::EvalError;
 use crate::score::Scorer;
@@ -67,7 +67,8 @@ impl<'a> Packer<'a> {
         self.waiting_tokens = 0;
         // a stable sort, so that equal lengths keep their order and runs are the same
         waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.example.tokens.len()));
-        let mut packer = RowPacker::new(self.max_batch_tokens, PACKING_WINDOW);
+        // all of what waits may be open: a window would close the long rows' batches before the short ones come
+        let mut packer = RowPacker::new(self.max_batch_tokens, waiting.len());
         for row in waiting {
             if let Some(batch) = packer.push(row.example.tokens.len(), row) {
                 self.score(&batch, scorer, done)?;

@@ -109,12 +109,15 @@ fn r13_scores_do_not_depend_on_the_batching() {
 
 #[test]
 fn batches_are_packed_best_fit_so_that_rows_of_512_are_at_least_95_percent_full() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sentiment/train.jsonl");
+    let datasets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    let path = datasets.join("sentiment/train.jsonl");
     let suite = Suite::from_bytes(&path, &fs_err::read(&path).unwrap()).unwrap();
+    let special = outcrop_data::SpecialTokens { bos: None, add_bos: false, eos: 0 };
+    let tokenizer = TextTokenizer::from_file(&datasets.join("base/pebble/tokenizer.json"), special, 4096).unwrap();
     let (mut heard, mut model) = (Vec::new(), Bigram::new(mixed));
-    let scores = score(&suite, &tokenizer(), 512, &mut model, 512, &mut |done, total| heard.push((done, total)));
+    let scores = score(&suite, &tokenizer, 512, &mut model, 512, &mut |done, total| heard.push((done, total)));
     let packing = scores.unwrap().packing;
-    assert!(packing.tokens > 100_000 && packing.waste() < 0.05, "{packing:?}");
+    assert!(packing.tokens > 50_000 && packing.waste() < 0.05, "{packing:?}");
     let items = suite.len();
     assert_eq!(heard, (1..=items).map(|done| (done, items)).collect::<Vec<_>>(), "each item is heard of once");
 }
