@@ -21,6 +21,8 @@ pub mod measures;
 mod packing;
 #[cfg(test)]
 mod pipeline_tests;
+#[cfg(test)]
+mod reference_tests;
 pub mod report;
 pub mod score;
 pub mod statistics;

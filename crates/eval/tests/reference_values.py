@@ -1,6 +1,7 @@
-"""Reference values of crates/eval/src/statistics.rs, computed with scipy and numpy alone.
+"""Reference values of crates/eval/src/statistics.rs, computed with scipy and numpy, and statsmodels for the random data sets.
 
-Run `python3 reference_values.py` where scipy is installed; it prints the numbers that the Rust tests quote. The tests themselves
+Run `python3 reference_values.py` where scipy and statsmodels are installed; it prints the numbers that the Rust tests quote
+and writes random_statistics.json beside itself. The tests themselves
 need no Python. Formulas are written out where scipy has no function for them, with their source.
 """
 
@@ -86,3 +87,40 @@ for name, values, method in [("distinct", DISTINCT, "exact"), ("tied", TIED, "ap
                              ("25 exact", LONG[:25], "exact"), ("26 approximated", LONG[:26], "approx")]:
     test = lambda v: stats.wilcoxon(v, zero_method="wilcox", correction=False, alternative="greater", method=method)
     show(f"wilcoxon {name}, and negated", test(values).pvalue, test(-values).pvalue)
+
+# crates/eval/src/reference_tests.rs: ten random data sets, written with what scipy and statsmodels say of them
+import json
+import pathlib
+
+import statsmodels.api as sm
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+cases = []
+for seed in range(10):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(20, 200))
+    base, tuned = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    tuned[: n // 2] = base[: n // 2]
+    groups = rng.integers(0, max(2, n // 4), n)
+    differences = rng.normal(0.1, 1.0, n).round(6)
+    plain = stats.ttest_1samp(differences, 0.0)
+    low, high = plain.confidence_interval(0.95)
+    robust = sm.OLS(differences, np.ones(n)).fit(
+        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": True}, use_t=True
+    )
+    # statsmodels' small-sample factor has (n - 1) / (n - k), which is 1 here: G / (G - 1) remains
+    table = [[int(((base == a) & (tuned == b)).sum()) for b in (1, 0)] for a in (1, 0)]
+    p_values = rng.uniform(0, 0.2, 6).round(6)
+    cases.append({
+        "differences": differences.tolist(),
+        "groups": groups.tolist(),
+        "t": [*map(float, (differences.mean(), stats.sem(differences), low, high, plain.pvalue))],
+        "cluster": [float(robust.params[0]), float(robust.bse[0]), *map(float, robust.conf_int()[0]), float(robust.pvalues[0])],
+        "base": base.tolist(),
+        "tuned": tuned.tolist(),
+        "mcnemar": float(mcnemar(table, exact=True).pvalue),
+        "p_values": p_values.tolist(),
+        "holm": multipletests(p_values, method="holm")[1].tolist(),
+    })
+pathlib.Path(__file__).with_name("random_statistics.json").write_text(json.dumps({"cases": cases}) + "\n")
