@@ -33,7 +33,6 @@ enum Projections {
 
 /// Values of the forward pass that the backward pass reads.
 pub(crate) struct Saved {
-    x: Tensor,
     /// Queries and keys before their norms.
     raw: Option<[(Tensor, Statistics); 2]>,
     q: Tensor,
@@ -101,7 +100,7 @@ impl Attention {
         let Projected { q, k, v, raw } = self.project(x, context)?;
         let (o, lse) = attention::forward(&q, &k, &v, self.heads, &context.row.documents)?; // (T, H*D), (H, T)
         let y = self.output.forward(&o)?;
-        Ok((y, Saved { x: x.clone(), raw, q, k, v, o, lse }))
+        Ok((y, Saved { raw, q, k, v, o, lse }))
     }
 
     /// One more token over cached keys and values, which grow by it. Shapes: x (1, C), keys and values (N, K*D) -> (1, C).
@@ -118,10 +117,11 @@ impl Attention {
         self.output.forward(&attention::decode(&q, keys, values, self.heads)?)
     }
 
-    /// Adds the weights' gradients and returns dx. Shapes: dy (T, C) -> (T, C).
+    /// Adds the weights' gradients and returns dx. Shapes: dy, x (T, C) -> (T, C).
     pub(crate) fn backward(
         &self,
         dy: &Tensor,
+        x: &Tensor,
         saved: &Saved,
         context: &Context,
         grads: &mut Gradients,
@@ -142,21 +142,21 @@ impl Attention {
             Projections::Separate(linears) => {
                 let [query, key, value] = &**linears;
                 for (d, linear) in [(&dq, query), (&dk, key), (&dv, value)] {
-                    linear.backward_weights(d, &saved.x, grads)?;
+                    linear.backward_weights(d, x, grads)?;
                 }
                 let keys_values = residual::add(&key.backward_input(&dk)?, &value.backward_input(&dv)?)?;
                 Ok(residual::add(&query.backward_input(&dq)?, &keys_values)?)
             }
             Projections::Stacked(linear) => {
                 let d = Tensor::cat(&[dq, dk, dv], 1)?; // (T, (H + 2K)*D)
-                linear.backward_weights(&d, &saved.x, grads)?;
+                linear.backward_weights(&d, x, grads)?;
                 linear.backward_input(&d)
             }
             Projections::PerHead(linear) => {
                 let (t, heads, dim) = (dq.dim(0)?, self.heads.query, self.heads.dim);
                 let split = |x: &Tensor| x.reshape((t, heads, 1, dim));
                 let d = Tensor::cat(&[split(&dq)?, split(&dk)?, split(&dv)?], 2)?.reshape((t, heads * 3 * dim))?;
-                linear.backward_weights(&d, &saved.x, grads)?;
+                linear.backward_weights(&d, x, grads)?;
                 linear.backward_input(&d)
             }
         }

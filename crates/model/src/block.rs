@@ -33,7 +33,8 @@ pub(crate) struct Context<'a> {
 }
 
 /// Values of the forward pass that the backward pass reads. Memory: T * [`Spec::kept_values`] values and the rows'
-/// statistics; the activation's product is computed again.
+/// statistics; the norms before the branches and the activation's product are computed again, at the cost of one read
+/// and one write each.
 pub(crate) struct Saved {
     x: Tensor,
     attention: Branch<attention::Saved>,
@@ -92,13 +93,31 @@ impl Block {
 
     /// Shapes: x (T, C) -> (T, C), and what the backward pass needs; dropping that frees it.
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Result<(Tensor, Saved)> {
-        let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
-        let (attended, attention) = branch(norms, x, |x| self.attention.forward(x, context))?;
         let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
-        let sum = residual::add(x, &attended)?; // (T, C)
-        let middle = if self.parallel { x.clone() } else { sum.clone() };
+        let (sum, middle, attention) = self.attend(x, context)?;
         let (y, mlp) = branch(norms, &middle, |x| self.mlp.forward(x))?;
         Ok((residual::add(&sum, &y)?, Saved { x: x.clone(), attention, middle, mlp }))
+    }
+
+    /// What the backward pass needs, alone: without the MLP's last projection, unless a norm stands behind it.
+    /// Shapes: x (T, C).
+    pub(crate) fn saved(&self, x: &Tensor, context: &Context) -> Result<Saved> {
+        if self.post_mlp_norm.is_some() {
+            return Ok(self.forward(x, context)?.1);
+        }
+        let (_, middle, attention) = self.attend(x, context)?;
+        let (normed, before) = self.mlp_norm.as_ref().map(|norm| norm.forward(&middle)).transpose()?.unzip();
+        let inner = self.mlp.saved(normed.as_ref().unwrap_or(&middle))?;
+        Ok(Saved { x: x.clone(), attention, middle, mlp: Branch { before, inner, behind: None } })
+    }
+
+    /// x with what attention adds, and what the MLP's branch begins with. Shapes: x (T, C) -> (T, C), (T, C).
+    fn attend(&self, x: &Tensor, context: &Context) -> Result<(Tensor, Tensor, Branch<attention::Saved>)> {
+        let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
+        let (attended, attention) = branch(norms, x, |x| self.attention.forward(x, context))?;
+        let sum = residual::add(x, &attended)?;
+        let middle = if self.parallel { x.clone() } else { sum.clone() };
+        Ok((sum, middle, attention))
     }
 
     /// One more token over cached keys and values, which grow by it. Shapes: x (1, C), keys and values (N, K*D) -> (1, C).
@@ -127,12 +146,13 @@ impl Block {
     ) -> Result<Tensor> {
         let Saved { x, attention, middle, mlp } = saved;
         let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
-        let inner = |dy: &Tensor, saved: &mlp::Saved, grads: &mut Gradients| self.mlp.backward(dy, saved, grads);
+        let inner =
+            |dy: &Tensor, x: &Tensor, saved: &mlp::Saved, grads: &mut Gradients| self.mlp.backward(dy, x, saved, grads);
         let dbranch = branch_backward(norms, dy, &middle, mlp, grads, inner)?;
         let dsum = residual::add(dy, &dbranch)?;
         let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
-        let inner = |dy: &Tensor, saved: &attention::Saved, grads: &mut Gradients| {
-            self.attention.backward(dy, saved, context, grads)
+        let inner = |dy: &Tensor, x: &Tensor, saved: &attention::Saved, grads: &mut Gradients| {
+            self.attention.backward(dy, x, saved, context, grads)
         };
         let dattended = if self.parallel { dy } else { &dsum };
         let dbranch = branch_backward(norms, dattended, &x, attention, grads, inner)?;
@@ -163,13 +183,14 @@ fn branch_backward<S>(
     x: &Tensor,
     saved: Branch<S>,
     grads: &mut Gradients,
-    inner: impl FnOnce(&Tensor, &S, &mut Gradients) -> Result<Tensor>,
+    inner: impl FnOnce(&Tensor, &Tensor, &S, &mut Gradients) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let behind = match (behind, &saved.behind) {
         (Some(norm), Some((y, statistics))) => Some(norm.backward(dy, y, statistics, grads)?),
         _ => None,
     };
-    let d = inner(behind.as_ref().unwrap_or(dy), &saved.inner, grads)?;
+    let normed = before.map(|norm| norm.forward(x)).transpose()?.map(|(normed, _)| normed);
+    let d = inner(behind.as_ref().unwrap_or(dy), normed.as_ref().unwrap_or(x), &saved.inner, grads)?;
     match (before, &saved.before) {
         (Some(norm), Some(statistics)) => norm.backward(&d, x, statistics, grads),
         _ => Ok(d),

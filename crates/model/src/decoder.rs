@@ -272,7 +272,7 @@ impl Decoder {
         let mut inputs = Vec::new(); // of the blocks of the group that runs
         for (index, block) in self.blocks.iter().enumerate().skip(boundary).rev() {
             let saved = match inputs.pop() {
-                Some(x) => block.forward(&x, &context)?.1,
+                Some(x) => block.saved(&x, &context)?,
                 None => match kept.pop() {
                     Some(Kept::Values(saved)) => *saved,
                     Some(Kept::Input(mut x)) => {
@@ -281,7 +281,7 @@ impl Decoder {
                             let y = below.forward(&x, &context)?.0;
                             inputs.push(std::mem::replace(&mut x, y));
                         }
-                        block.forward(&x, &context)?.1
+                        block.saved(&x, &context)?
                     }
                     None => return Err(ModelError::Unsupported("decoder: a block has no saved values".into())),
                 },

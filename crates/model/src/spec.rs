@@ -308,8 +308,7 @@ impl Spec {
         let (c, f, block) = (self.hidden_size, self.intermediate_size, &self.names.block);
         let (q, kv) = (self.query_size(), self.key_value_size());
         let mlp = if matches!(block.mlp, Mlp::Plain { .. }) { f } else { 2 * f };
-        let norms = [block.attention_norm, block.mlp_norm, block.post_attention_norm, block.post_mlp_norm];
-        let norms = norms.iter().flatten().count();
+        let norms = [block.post_attention_norm, block.post_mlp_norm].iter().flatten().count();
         let raw = if block.query_key_norm.is_some() { q + kv } else { 0 };
         let inputs = if self.parallel_residual { 1 } else { 2 };
         (inputs + norms) * c + 2 * q + 2 * kv + raw + mlp
