@@ -7,7 +7,8 @@ use outcrop_job::Hyperparameters;
 use outcrop_job::hyperparameters::OptimizerKind;
 use outcrop_kernels::adamw_8bit::{self, Codebook, Quantized};
 use outcrop_kernels::{Gradients, Parameter, adamw, head_step, lion, sgd};
-use std::collections::BTreeMap;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
 
 /// The update rule and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -222,36 +223,53 @@ impl Optimizer {
         gradient_scale: f64,
     ) -> Result<()> {
         self.step += 1;
+        let mut work = Vec::with_capacity(self.slots.len());
+        let mut slots: HashMap<&str, &mut Slot> = self.slots.iter_mut().map(|(name, slot)| (&**name, slot)).collect();
         for (name, weight) in weights {
-            let Some(slot) = self.slots.get_mut(name) else { continue };
+            let Some(slot) = slots.remove(name) else { continue };
             let Some(gradient) = gradients.get(name).filter(|gradient| gradient.is_filled()) else {
                 bail!("optimizer: `{name}` trains but got no gradient")
             };
-            let weight_decay = if weight.rank() >= 2 { self.settings.weight_decay } else { 0.0 };
-            let parameter = Parameter::new(weight, slot.master.as_ref());
-            let (gradient, step) = (gradient.tensor(), self.step);
-            match (&mut slot.moments, self.settings.rule) {
-                (Moments::Two { first, second }, Rule::AdamW { beta1, beta2, epsilon, .. }) => {
-                    let update =
-                        adamw::Update { learning_rate, beta1, beta2, epsilon, weight_decay, step, gradient_scale };
-                    adamw::step(parameter, first, second, gradient, &update)?;
-                }
-                (Moments::Quantized { first, second }, Rule::AdamW { beta1, beta2, epsilon, .. }) => {
-                    let update =
-                        adamw::Update { learning_rate, beta1, beta2, epsilon, weight_decay, step, gradient_scale };
-                    adamw_8bit::step(parameter, first, second, gradient, &update)?;
-                }
-                (Moments::One { momentum }, Rule::Sgd { momentum: keep }) => {
-                    let update = sgd::Update { learning_rate, momentum: keep, weight_decay, gradient_scale };
-                    sgd::step(parameter, momentum, gradient, &update)?;
-                }
-                (Moments::One { momentum }, Rule::Lion { beta1, beta2 }) => {
-                    let update = lion::Update { learning_rate, beta1, beta2, weight_decay, gradient_scale };
-                    lion::step(parameter, momentum, gradient, &update)?;
-                }
-                _ => bail!("optimizer: `{name}` has the state of another rule"),
-            }
+            work.push((name, weight, slot, gradient.tensor()));
         }
-        Ok(())
+        // all at once, so that no thread waits at the end of each small tensor
+        let numbers = Numbers { settings: self.settings, step: self.step, learning_rate, gradient_scale };
+        work.into_par_iter().try_for_each(|(name, weight, slot, gradient)| numbers.update(name, weight, slot, gradient))
+    }
+}
+
+/// What one step is the same in for every weight.
+struct Numbers {
+    settings: Settings,
+    step: u64,
+    learning_rate: f64,
+    gradient_scale: f64,
+}
+
+impl Numbers {
+    /// The step of one weight.
+    fn update(&self, name: &str, weight: &Tensor, slot: &mut Slot, gradient: &Tensor) -> Result<()> {
+        let Self { settings, step, learning_rate, gradient_scale } = *self;
+        let weight_decay = if weight.rank() >= 2 { settings.weight_decay } else { 0.0 };
+        let parameter = Parameter::new(weight, slot.master.as_ref());
+        match (&mut slot.moments, settings.rule) {
+            (Moments::Two { first, second }, Rule::AdamW { beta1, beta2, epsilon, .. }) => {
+                let update = adamw::Update { learning_rate, beta1, beta2, epsilon, weight_decay, step, gradient_scale };
+                adamw::step(parameter, first, second, gradient, &update)
+            }
+            (Moments::Quantized { first, second }, Rule::AdamW { beta1, beta2, epsilon, .. }) => {
+                let update = adamw::Update { learning_rate, beta1, beta2, epsilon, weight_decay, step, gradient_scale };
+                adamw_8bit::step(parameter, first, second, gradient, &update)
+            }
+            (Moments::One { momentum }, Rule::Sgd { momentum: keep }) => {
+                let update = sgd::Update { learning_rate, momentum: keep, weight_decay, gradient_scale };
+                sgd::step(parameter, momentum, gradient, &update)
+            }
+            (Moments::One { momentum }, Rule::Lion { beta1, beta2 }) => {
+                let update = lion::Update { learning_rate, beta1, beta2, weight_decay, gradient_scale };
+                lion::step(parameter, momentum, gradient, &update)
+            }
+            _ => bail!("optimizer: `{name}` has the state of another rule"),
+        }
     }
 }
