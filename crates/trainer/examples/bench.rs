@@ -89,12 +89,13 @@ impl Options {
     fn batches(&self, base: &Base, vocabulary: usize) -> Vec<Batch> {
         let tokenizer = base.tokenizer().unwrap();
         let text = fs_err::read_to_string(self.text("text")).unwrap();
-        let mut tokens = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+        let mut tokens: Vec<u32> = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
         tokens.iter_mut().for_each(|token| *token %= vocabulary as u32);
         let (seq, batch, steps) = (self.count("seq", 512), self.count("batch", 1), self.count("steps", 6));
         let offsets: Vec<u32> = (0..=batch).map(|row| (row * seq) as u32).collect();
         let targets: Vec<u32> = (0..batch).flat_map(|row| (row * seq..(row + 1) * seq - 1).map(|p| p as u32)).collect();
-        let mut tokens = tokens.iter().copied().cycle();
+        assert!(tokens.len() >= steps * batch * seq, "a longer text is needed: {} tokens", steps * batch * seq);
+        let mut tokens = tokens.into_iter();
         let rows = (0..steps).map(|_| tokens.by_ref().take(batch * seq).collect());
         rows.map(|tokens| Batch { tokens, offsets: offsets.clone(), targets: targets.clone() }).collect()
     }
