@@ -32,19 +32,6 @@ fn bench() -> Bench {
     bench
 }
 
-/// What a run computed, bit for bit: the measures of each step and validation, in order.
-fn measures(job: &Job) -> Vec<Value> {
-    const CHANGING: [&str; 5] = ["time", "seconds", "tokens_per_second", "memory_bytes", "pid"];
-    let is_measure = |event: &Value| ["step", "validation"].contains(&event["event"].as_str().unwrap());
-    let strip = |mut event: Value| {
-        CHANGING.iter().for_each(|key| {
-            event.as_object_mut().unwrap().remove(*key);
-        });
-        event
-    };
-    job.events().into_iter().filter(is_measure).map(strip).collect()
-}
-
 /// Steps of a job that runs.
 fn steps_done(job: &Job) -> usize {
     job.events_of("step").len()
@@ -69,7 +56,7 @@ fn resume(bench: &Bench, id: &str, more: &[&str]) -> Run {
 }
 
 fn assert_same(resumed: &Job, whole: &Run, bench: &Bench) {
-    let (resumed_measures, whole_measures) = (measures(resumed), measures(&whole.job()));
+    let (resumed_measures, whole_measures) = (resumed.measures(), whole.job().measures());
     assert_eq!(resumed_measures, whole_measures);
     let numbers: Vec<f64> = resumed.steps("step");
     assert_eq!(numbers, (1..=STEPS).map(|step| step as f64).collect::<Vec<_>>(), "each step once");
@@ -84,7 +71,7 @@ fn assert_same(resumed: &Job, whole: &Run, bench: &Bench) {
 fn r25_r26_killed(trainable: &str, kills: &[usize]) {
     let bench = bench();
     let whole = bench.run(&request(&bench, trainable, "0")).expect_success();
-    assert_eq!(measures(&whole.job()).iter().filter(|event| event["event"] == "validation").count(), 3);
+    assert_eq!(whole.job().measures().iter().filter(|event| event["event"] == "validation").count(), 3);
     let (running, id) = start(&bench, kills[0]);
     let job = bench.job(&id);
     let mut killed = usize::from(running.kill());
@@ -294,48 +281,4 @@ fn a_second_run_in_a_locked_job_folder_is_refused() {
     assert_eq!(run.error(), expected);
     running.signal("CONT");
     assert_eq!(running.end().0, Some(0), "the first run doesn't notice");
-}
-
-/// Runs `job.json` with more arguments.
-fn run_with(bench: &Bench, more: &[&str]) -> Run {
-    let before = bench.jobs();
-    let mut run = bench.train(&[&["job.json"], more].concat()).expect_success();
-    run.job = bench.jobs().into_iter().find(|job| !before.contains(job));
-    run
-}
-
-#[test]
-fn r3_features_from_the_store_computed_and_mended_give_the_same_bits() {
-    for trainable in ["head", "last:1", "last:2"] {
-        let bench = bench();
-        bench.write("job.json", request(&bench, trainable, "0").to_string());
-        let store = bench.path("home/cache/features");
-        let computed = run_with(&bench, &["--no-feature-cache"]);
-        assert!(common::files(&store).is_empty(), "nothing is kept with --no-feature-cache");
-        assert_eq!(computed.job().plan()["features"]["stored"], false);
-        let stored = run_with(&bench, &[]);
-        assert_eq!(stored.job().plan()["features"]["stored"], true);
-        assert_eq!(measures(&stored.job()), measures(&computed.job()), "{trainable}");
-        assert_eq!(stored.delta_hash(), computed.delta_hash(), "{trainable}");
-        // one file damaged, one as a killed extraction leaves it
-        let files: Vec<_> =
-            common::files(&store).into_iter().filter(|f| f.extension().unwrap() == "safetensors").collect();
-        assert_eq!(files.len(), 2, "training and validation");
-        let mut bytes = fs_err::read(&files[0]).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs_err::write(&files[0], bytes).unwrap();
-        fs_err::remove_file(files[1].with_extension("blake3")).unwrap();
-        let mended = run_with(&bench, &[]);
-        let warnings = mended.job().events_of("warning");
-        let told = |event: &Value| event["message"].as_str().unwrap().contains("are damaged; they are computed again");
-        assert_eq!(warnings.iter().filter(|event| told(event)).count(), 1, "{warnings:?}");
-        assert_eq!(measures(&mended.job()), measures(&computed.job()), "{trainable}");
-        assert_eq!(mended.delta_hash(), computed.delta_hash(), "{trainable}");
-        // other data never meets these features
-        bench.write("job.json", request(&bench, trainable, "0").to_string());
-        bench.write("train.jsonl", records(39));
-        let other = run_with(&bench, &[]);
-        assert_ne!(other.delta_hash(), computed.delta_hash());
-        assert_eq!(common::files(&store).len(), 6, "a store of its own");
-    }
 }
