@@ -1,2 +1,54 @@
-//! The service: Bedrock's REST-JSON API, an S3 subset and the console page on one port. It runs each job as a child process
-//! of the `outcrop` binary in the job's folder. Training and models are left out: the child does that.
+//! Bedrock's HTTP API over this machine's jobs and models: routes, errors, the job store, the supervisor of worker
+//! processes. Nothing here trains: a job runs in a child process of the `outcrop` binary.
+
+pub mod arn;
+pub mod call;
+pub mod error;
+mod operations;
+mod route;
+mod state;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+
+pub use call::{Call, Caller, Reply};
+pub use error::ApiError;
+pub use state::{AppState, Settings};
+
+/// Everything that the service answers. Routes of other planes (inference, S3, the console) are merged here; what none
+/// of them takes goes to the control plane, which routes on the raw path.
+pub fn app(state: AppState) -> Router {
+    Router::new().fallback(control_plane).layer(middleware::from_fn(identify)).with_state(state)
+}
+
+/// One operation of Bedrock's control plane. Operations read and write files and SQLite, so they run off the reactor.
+async fn control_plane(State(state): State<AppState>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = match axum::body::to_bytes(body, state.settings().body_limit).await {
+        Ok(body) => body,
+        Err(error) => return ApiError::validation(format!("The request body can't be read: {error}")).into_response(),
+    };
+    let answer = tokio::task::spawn_blocking(move || answer(&state, &parts, body)).await;
+    answer
+        .unwrap_or_else(|error| Err(ApiError::internal(error)))
+        .map_or_else(IntoResponse::into_response, Reply::into_response)
+}
+
+fn answer(state: &AppState, parts: &axum::http::request::Parts, body: Bytes) -> Result<Reply, ApiError> {
+    let call = Call::new(parts, body, state.settings())?;
+    let handler = route::handler(&call).ok_or_else(|| ApiError::unknown_operation(&parts.method, parts.uri.path()))?;
+    handler(state, &call)
+}
+
+/// Gives every answer a request id, as clients log it.
+async fn identify(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Ok(id) = HeaderValue::from_str(&call::request_id()) {
+        response.headers_mut().entry("x-amzn-requestid").or_insert(id);
+    }
+    response
+}

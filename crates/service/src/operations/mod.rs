@@ -1,0 +1,1 @@
+//! The operations of the control plane, one file a kind of resource.
