@@ -2,6 +2,7 @@
 //! a run, the job's folder, and the record of the custom model it makes. Plain data and files: nothing here knows
 //! tensors, devices or HTTP.
 
+pub mod aliases;
 pub mod atomic;
 pub mod content_hash;
 pub mod event;
@@ -25,6 +26,7 @@ pub mod timestamp;
 mod json_tree;
 mod wording;
 
+pub use aliases::Aliases;
 pub use event::{Event, Record};
 pub use event_log::{EventLog, read_events};
 pub use folder::JobFolder;

@@ -61,6 +61,11 @@ impl Locations {
         Self { home, folder: PathBuf::new(), origin: Origin::Network }
     }
 
+    /// The home that `s3://` is in.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// The path of `location`, whether or not something is there.
     ///
     /// # Errors

@@ -6,7 +6,12 @@ pub mod call;
 pub mod error;
 mod operations;
 mod route;
+mod serve;
 mod state;
+pub mod store;
+mod supervisor;
+mod sync;
+mod validation;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -17,7 +22,10 @@ use axum::response::{IntoResponse, Response};
 
 pub use call::{Call, Caller, Reply};
 pub use error::ApiError;
+pub use operations::endpoints::{Target, target};
+pub use serve::{Options, ServeError, is_running, serve};
 pub use state::{AppState, Settings};
+pub use supervisor::Launch;
 
 /// Everything that the service answers. Routes of other planes (inference, S3, the console) are merged here; what none
 /// of them takes goes to the control plane, which routes on the raw path.

@@ -1,8 +1,14 @@
 //! What every request shares.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use outcrop_job::{Home, ModelStore};
+
+use crate::ApiError;
+use crate::store::Store;
 
 /// How the service was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +38,23 @@ struct Inner {
     home: Home,
     models: ModelStore,
     settings: Settings,
+    store: Store,
+    last_sync: Mutex<Option<Instant>>,
+    wake: Sender<()>,
+    woken: Mutex<Option<Receiver<()>>>,
 }
 
 impl AppState {
-    /// The state of a service over `home`.
-    pub fn new(home: Home, settings: Settings) -> Self {
+    /// The state of a service over `home`, its database opened.
+    ///
+    /// # Errors
+    /// The database can't be opened.
+    pub fn open(home: Home, settings: Settings) -> Result<Self, ApiError> {
         let models = ModelStore::new(home.models_dir());
-        Self { inner: Arc::new(Inner { home, models, settings }) }
+        let store = Store::open(&database(&home))?;
+        let (wake, woken) = channel();
+        let (last_sync, woken) = (Mutex::new(None), Mutex::new(Some(woken)));
+        Ok(Self { inner: Arc::new(Inner { home, models, settings, store, last_sync, wake, woken }) })
     }
 
     /// Outcrop's folder.
@@ -55,4 +71,30 @@ impl AppState {
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
     }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// When the index was last brought up to date; held while that is done.
+    pub(crate) fn last_sync(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.inner.last_sync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the supervisor to look at the queue now.
+    pub(crate) fn wake(&self) {
+        // Without a supervisor nobody listens; the next one looks by itself.
+        let _ = self.inner.wake.send(());
+    }
+
+    /// What [`AppState::wake`] sends, for the one supervisor; None for a second.
+    pub(crate) fn woken(&self) -> Option<Receiver<()>> {
+        self.inner.woken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// `<home>/outcrop.db`.
+fn database(home: &Home) -> PathBuf {
+    home.root().join("outcrop.db")
 }

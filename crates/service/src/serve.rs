@@ -1,0 +1,112 @@
+//! The process of the service: one for a home, a socket, the supervisor, an end on Ctrl-C that leaves jobs running.
+
+use std::fs::TryLockError;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use outcrop_job::Home;
+
+use crate::supervisor::Supervisor;
+use crate::{ApiError, AppState, Launch, Settings, app};
+
+/// What `outcrop serve` is given.
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Region and account of ARNs, limits.
+    pub settings: Settings,
+    /// How jobs are run.
+    pub launch: Launch,
+    /// Gets the address once connections are accepted.
+    pub ready: Box<dyn FnOnce(SocketAddr) + Send>,
+}
+
+/// Why there is no service.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket, the disk.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The address is taken or isn't this machine's.
+    #[error("can't listen on {address}: {source}; choose another with --listen")]
+    Listen {
+        /// As asked for.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Another service has this home.
+    #[error("another service runs on `{}`; stop it or set OUTCROP_HOME to another folder", .0.display())]
+    Running(PathBuf),
+    /// The database.
+    #[error("{0}")]
+    State(#[from] ApiError),
+}
+
+/// Serves until Ctrl-C or SIGTERM. Jobs run on without the service, and the next one finds them.
+///
+/// # Errors
+/// Another service has the home, the address can't be had, the database can't be opened.
+pub fn serve(home: Home, options: Options) -> Result<(), ServeError> {
+    let _lock = lock(&home)?;
+    let state = AppState::open(home, options.settings)?;
+    state.sync()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let address = options.listen;
+        let listener = tokio::net::TcpListener::bind(address);
+        let listener = listener.await.map_err(|source| ServeError::Listen { address, source })?;
+        let address = listener.local_addr()?;
+        Supervisor::start(state.clone(), options.launch);
+        (options.ready)(address);
+        axum::serve(listener, app(state)).with_graceful_shutdown(stopped()).await?;
+        Ok(())
+    })
+}
+
+/// The claim on a home, until it is dropped or the process ends.
+fn lock(home: &Home) -> Result<fs_err::File, ServeError> {
+    let file = open_lock(home)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::Running(home.root().to_path_buf())),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn open_lock(home: &Home) -> std::io::Result<fs_err::File> {
+    fs_err::create_dir_all(home.root())?;
+    fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(home.root().join("serve.lock"))
+}
+
+/// Whether a service runs on this home.
+///
+/// # Errors
+/// The disk.
+pub fn is_running(home: &Home) -> Result<bool, ServeError> {
+    // Shared, so that two who ask at once don't take each other for a service.
+    match open_lock(home)?.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+async fn stopped() {
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        // Without a handler the signal ends the process by itself.
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}

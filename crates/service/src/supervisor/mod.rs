@@ -1,0 +1,213 @@
+//! The supervisor: takes waiting jobs as slots come free, starts each as a process of its own, and sees what becomes of
+//! it. All it knows is in `outcrop.db` and the jobs' folders, so it can be killed at any moment: the next one finds
+//! running processes by the lock on their folder, and starts the others again from their newest checkpoint. The lock
+//! lets one process into a folder, so no job runs twice.
+
+mod worker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use outcrop_job::{Event, JobFolder, JobStatus};
+
+use crate::store::{JobRow, Phase};
+use crate::{ApiError, AppState};
+use worker::{End, Worker};
+
+/// How often children are looked at.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How jobs are run.
+pub struct Launch {
+    /// The `outcrop` binary.
+    pub program: PathBuf,
+    /// Most jobs at a time.
+    pub slots: usize,
+    /// Passed on as `--device`.
+    pub device: Option<String>,
+    /// How much lower than the service's own the priority of a job is, as `nice` counts.
+    pub niceness: i32,
+    /// Gets a line for whoever watches the service.
+    pub report: Box<dyn Fn(&str) + Send>,
+}
+
+/// Runs the queue of one home.
+pub(crate) struct Supervisor {
+    state: AppState,
+    launch: Launch,
+    workers: BTreeMap<String, Worker>,
+}
+
+impl Supervisor {
+    /// Begins to run jobs, on a thread of its own. A second call on one state does nothing.
+    pub(crate) fn start(state: AppState, launch: Launch) {
+        let Some(woken) = state.woken() else { return };
+        let supervisor = Self { state, launch, workers: BTreeMap::new() };
+        std::thread::spawn(move || supervisor.run(&woken));
+    }
+
+    fn run(mut self, woken: &Receiver<()>) {
+        if let Err(error) = self.recover() {
+            self.report(&format!("jobs of an earlier service: {error}"));
+        }
+        loop {
+            // An error (a full disk, a database that is held) is said; the next round tries again.
+            if let Err(error) = self.tick() {
+                self.report(&error.to_string());
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            match woken.recv_timeout(PAUSE) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                _ => while woken.try_recv().is_ok() {},
+            }
+        }
+    }
+
+    fn report(&self, line: &str) {
+        (self.launch.report)(line);
+    }
+
+    /// Finds the jobs that an earlier service started.
+    fn recover(&mut self) -> Result<(), ApiError> {
+        for job in self.state.store().read(|store| JobRow::in_phase(store, Phase::Running))? {
+            let folder = self.folder(&job)?;
+            if folder.is_locked()? {
+                self.report(&format!("job `{}` ({}) is still running", job.name, job.id));
+                self.workers.insert(job.id, Worker::adopted(job.pid));
+            } else if folder.status()? == JobStatus::InProgress && job.status == JobStatus::InProgress {
+                self.report(&format!("job `{}` ({}) goes on from its newest checkpoint", job.name, job.id));
+                self.spawn(&job)?;
+            } else {
+                self.conclude(&job.id, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One look at everything.
+    fn tick(&mut self) -> Result<(), ApiError> {
+        self.reap()?;
+        for job in self.state.store().read(|store| JobRow::in_phase(store, Phase::Running))? {
+            self.look_at(&job)?;
+        }
+        for job in self.state.store().read(|store| JobRow::in_phase(store, Phase::Waiting))? {
+            let folder = self.folder(&job)?;
+            if folder.stop_requested() {
+                self.state.store().change_job(&job.id, |job| job.turn(JobStatus::Stopped))?;
+                self.state.note_stopped(&job)?;
+            } else if self.workers.len() < self.launch.slots && self.state.store().take_waiting(&job.id)? {
+                self.spawn(&job)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder of a job, made now where the service was killed before it could.
+    fn folder(&self, job: &JobRow) -> Result<JobFolder, ApiError> {
+        let directory = self.state.home().job_dir(&job.id)?;
+        match JobFolder::open(&directory) {
+            Ok(folder) => Ok(folder),
+            Err(_) => {
+                if directory.is_dir() {
+                    // Killed between the folder and the request in it.
+                    fs_err::remove_dir_all(&directory)?;
+                }
+                Ok(JobFolder::create(&directory, &job.request)?)
+            }
+        }
+    }
+
+    /// Starts a job's process. Where that fails the job does.
+    fn spawn(&mut self, job: &JobRow) -> Result<(), ApiError> {
+        let folder = self.folder(job)?;
+        match Worker::spawn(&self.launch, self.state.home(), &job.id, &folder) {
+            Ok(worker) => {
+                self.state.store().set_pid(&job.id, worker.pid().unwrap_or_default())?;
+                self.workers.insert(job.id.clone(), worker);
+            }
+            Err(error) => {
+                let message = format!("the job's process can't be started: {error}");
+                self.state.note_end(&folder, Event::Failed { message })?;
+                self.conclude(&job.id, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees which processes have ended.
+    fn reap(&mut self) -> Result<(), ApiError> {
+        let mut ended = Vec::new();
+        for (id, worker) in &mut self.workers {
+            let folder = self.state.home().job(id);
+            match worker.ended(folder.as_ref().ok())? {
+                End::Running => {}
+                End::OtherHasIt => *worker = Worker::adopted(None),
+                End::Ended(status) => ended.push((id.clone(), status)),
+            }
+        }
+        for (id, status) in ended {
+            self.workers.remove(&id);
+            self.conclude(&id, status)?;
+        }
+        Ok(())
+    }
+
+    /// What changes about a running job.
+    fn look_at(&mut self, job: &JobRow) -> Result<(), ApiError> {
+        let Ok(folder) = self.state.home().job(&job.id) else { return Ok(()) };
+        let stopping = folder.stop_requested();
+        if stopping && job.status == JobStatus::InProgress {
+            self.state.store().change_job(&job.id, |job| job.turn(JobStatus::Stopping))?;
+        }
+        if job.status == JobStatus::Stopping && !stopping {
+            // The service was killed between the row and the file.
+            folder.request_stop()?;
+        }
+        if job.planned.is_none()
+            && let Some(time) = worker::planned(&folder)
+        {
+            self.state.store().change_job(&job.id, |job| job.planned = Some(time))?;
+        }
+        // Before its first event there is nothing to checkpoint: the process needn't be waited for.
+        if (stopping || job.status == JobStatus::Stopping)
+            && !folder.events_path().exists()
+            && let Some(worker) = self.workers.get_mut(&job.id)
+        {
+            worker.end_now(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down how a job ended. `exit` is unknown where the process was another service's child.
+    fn conclude(&mut self, id: &str, exit: Option<ExitStatus>) -> Result<(), ApiError> {
+        let Some(job) = self.state.store().read(|store| JobRow::find(store, id))? else { return Ok(()) };
+        let folder = self.folder(&job)?;
+        if folder.is_locked()? {
+            self.workers.insert(id.to_string(), Worker::adopted(None));
+            return Ok(());
+        }
+        let mut records = folder.read_events()?;
+        let stopping = folder.stop_requested() || job.status == JobStatus::Stopping;
+        if !JobStatus::from_events(&records, stopping).is_final() {
+            let step = records.iter().rev().find_map(|record| record.event.step()).unwrap_or(0);
+            let event = match stopping {
+                true => Event::Interrupted { step },
+                false => Event::Failed { message: worker::cause(exit, &folder) },
+            };
+            self.state.note_end(&folder, event)?;
+            records = folder.read_events()?;
+        }
+        self.state.sync_models()?;
+        let mut job = job;
+        self.state.read_off(&mut job, &folder, &records)?;
+        job.turn(job.status);
+        job.seen = crate::sync::stamp(&folder.events_path());
+        self.state.store().write(|store| job.save(store))?;
+        let why = job.failure.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        self.report(&format!("job `{}` ({id}) is {}{why}", job.name, job.status));
+        Ok(())
+    }
+}
