@@ -1,6 +1,6 @@
 //! The binary `outcrop`: arguments in, one command run, one line of error out.
 //!
-//! Exit codes: 0 done, 1 an error, 2 wrong arguments (clap's), 130 stopped by Ctrl-C.
+//! Exit codes: 0 done, 1 an error, 2 wrong arguments (clap's), 75 another process runs the job, 130 stopped by Ctrl-C.
 
 mod commands;
 mod examples;
@@ -12,6 +12,9 @@ use std::process::ExitCode;
 /// glibc returns every large buffer to the kernel and faults it in again page by page; this one keeps them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// EX_TEMPFAIL of sysexits.h: the service takes it for "another process is at it".
+const HELD: u8 = 75;
 
 /// Runs Amazon Bedrock's model customization jobs on this machine, and tells whether the result beats its base.
 #[derive(Parser)]
@@ -33,8 +36,13 @@ enum Command {
     Models(commands::models::Models),
     /// Check data before a run, look at their tokens, divide them, take out what is personal
     Data(commands::data::Data),
-    /// List jobs, show one
+    /// List jobs, show one, stop one, follow its log
     Jobs(commands::jobs::Jobs),
+    /// Answer Bedrock's API on this machine, for unmodified clients
+    Serve(commands::serve::Serve),
+    /// Bedrock's operations as the aws client spells them, without a client
+    #[command(disable_help_flag = true)]
+    Bedrock(commands::bedrock::Bedrock),
     /// Train a tokenizer: byte-level BPE on text files
     Tokenizer(commands::tokenizer::TokenizerCommand),
     /// Check this machine: devices, every op against its reference on each, speed as a share of the limits
@@ -51,6 +59,8 @@ fn main() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Jobs(command) => command.run(),
+        Command::Serve(command) => command.run(),
+        Command::Bedrock(command) => command.run(),
         Command::Tokenizer(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Settings(command) => command.run(),
@@ -68,7 +78,11 @@ fn main() -> ExitCode {
                         | outcrop_trainer::TrainError::SweepInterrupted { .. }
                 )
             );
-            ExitCode::from(if interrupted { 130 } else { 1 })
+            ExitCode::from(match interrupted {
+                true => 130,
+                false if commands::train::is_held(&error) => HELD,
+                false => 1,
+            })
         }
     }
 }

@@ -20,10 +20,11 @@ use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
+pub use axum::http::Method;
 pub use call::{Call, Caller, Reply};
 pub use error::ApiError;
 pub use operations::endpoints::{Target, target};
-pub use serve::{Options, ServeError, is_running, serve};
+pub use serve::{Options, ServeError, is_running, run_to_end, serve};
 pub use state::{AppState, Settings};
 pub use supervisor::Launch;
 
@@ -47,9 +48,16 @@ async fn control_plane(State(state): State<AppState>, request: Request) -> Respo
 }
 
 fn answer(state: &AppState, parts: &axum::http::request::Parts, body: Bytes) -> Result<Reply, ApiError> {
-    let call = Call::new(parts, body, state.settings())?;
-    let handler = route::handler(&call).ok_or_else(|| ApiError::unknown_operation(&parts.method, parts.uri.path()))?;
-    handler(state, &call)
+    perform(state, &Call::new(parts, body, state.settings())?)
+}
+
+/// Performs one operation, whether or not it came over HTTP.
+///
+/// # Errors
+/// The operation's own; `UnknownOperationException` where there is none at this method and path.
+pub fn perform(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
+    let unknown = || ApiError::unknown_operation(&call.method, &format!("/{}", call.segments.join("/")));
+    route::handler(call).ok_or_else(unknown)?(state, call)
 }
 
 /// Gives every answer a request id, as clients log it.

@@ -92,6 +92,21 @@ pub fn is_running(home: &Home) -> Result<bool, ServeError> {
     }
 }
 
+/// Runs the jobs that wait, on this thread, until the job `id` has ended: what `serve` does for a home, for one that has
+/// no service. `each` is called some ten times a second.
+///
+/// # Errors
+/// A service has the home; the database or the disk fails; what `each` says.
+pub fn run_to_end(
+    state: &AppState,
+    launch: Launch,
+    id: &str,
+    each: &mut dyn FnMut() -> Result<(), ApiError>,
+) -> Result<(), ServeError> {
+    let _lock = lock(state.home())?;
+    Ok(Supervisor::run_until(state.clone(), launch, id, each)?)
+}
+
 async fn stopped() {
     #[cfg(unix)]
     let terminate = async {

@@ -2,18 +2,25 @@
 
 use crate::{Result, TrainError};
 use outcrop_data::{ChatTemplate, SpecialTokens, TextTokenizer};
-use outcrop_job::{Hyperparameters, Locations, ModelStore};
+use outcrop_job::{Aliases, Hyperparameters, Locations, ModelStore};
 use outcrop_model::{Base, Spec, hub};
 use std::path::{Path, PathBuf};
 
 /// Name of the base that is built in.
-pub const BUILT_IN: &str = "pebble";
+pub const BUILT_IN: &str = outcrop_job::aliases::EMBEDDED;
 /// Where it lies.
 pub const BUILT_IN_LOCATION: &str = "s3://outcrop-examples/base/pebble";
 
-/// The folder or file that a request's `baseModelIdentifier` names: `pebble`, an `s3://` location, a path, or
-/// `owner/name` in the hub's cache. Nothing is fetched (R36). Errors: none of these, with what would be.
+/// The folder or file that a request's `baseModelIdentifier` names: `pebble`, an `s3://` location, a path, `owner/name`
+/// in the hub's cache, or an alias of one of them. Nothing is fetched (R36). Errors: none of these, with what would be.
 pub fn locate(identifier: &str, locations: &Locations, models: &ModelStore) -> Result<PathBuf> {
+    let alias = Aliases::read(locations.home())?.resolve(identifier);
+    let identifier = match &alias {
+        // The user's own table, so a path here is one on this machine whoever sent the request.
+        Some(found) if Path::new(&found.base).is_absolute() => return Ok(found.base.clone().into()),
+        Some(found) => found.base.as_str(),
+        None => identifier,
+    };
     if identifier == BUILT_IN {
         return Ok(locations.input(BUILT_IN_LOCATION)?);
     }

@@ -13,7 +13,7 @@ use outcrop_data::{TextTokenizer, micro_batches};
 use outcrop_eval::{DecoderScorer, ScoreCache, Scorer, Scores};
 use outcrop_job::hyperparameters::{Dtype, Recompute as RecomputeKey, Trainable};
 use outcrop_job::plan::{BasePlan, DataPlan, FeaturePlan, StepPlan, TrainablePlan};
-use outcrop_job::{CustomizationType, Home, Hyperparameters, JobFolder, Locations, ModelStore, Plan, Request};
+use outcrop_job::{Aliases, CustomizationType, Home, Hyperparameters, JobFolder, Locations, ModelStore, Plan, Request};
 use outcrop_model::{Base, Decoder, Recompute, Weights};
 use std::path::PathBuf;
 
@@ -109,6 +109,7 @@ impl Job {
             masters = std::mem::replace(&mut weights, trained(&decoder, inputs.hyperparameters.trainable));
         }
         let (mut plan, mut warnings) = plan(&inputs, &base, base_hash, &data, &weights, extra_parameters, max_length)?;
+        warnings.extend(Aliases::read(inputs.home)?.note(&inputs.request.base_model_identifier));
         let feature_cache = plan_features(&inputs, &mut plan, &decoder, &data, &mut warnings)?;
         let recompute = recompute(plan.recompute);
         let mut job = Self {

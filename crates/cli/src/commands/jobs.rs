@@ -1,8 +1,13 @@
-//! `outcrop jobs`: what ran, what runs, and one job's plan and progress.
+//! `outcrop jobs`: what ran, what runs, one job's plan and progress, its log; and how to stop one. All of it is read off
+//! the jobs' folders, so it works with and without the service.
 
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use outcrop_job::event::Step;
 use outcrop_job::sweep::{SweepFolder, TrialStatus};
-use outcrop_job::{Event, Home, JobFolder, Record};
+use outcrop_job::{Event, Home, JobFolder, JobStatus, Record, home, timestamp};
+use std::io::{Read, Seek, SeekFrom};
+use std::time::Duration;
 
 /// Job commands.
 #[derive(Args)]
@@ -21,8 +26,21 @@ enum Verb {
     },
     /// One job: status, plan, last events
     Show {
-        /// The job's id
-        id: String,
+        /// The job's id or name
+        job: String,
+    },
+    /// Ask a job to write a checkpoint and stop
+    Stop {
+        /// The job's id or name
+        job: String,
+    },
+    /// What happened in a job, a line for each event
+    Logs {
+        /// The job's id or name
+        job: String,
+        /// Go on until the job ends
+        #[arg(long, short)]
+        follow: bool,
     },
 }
 
@@ -30,42 +48,117 @@ impl Jobs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = super::home()?;
         match self.verb {
-            Verb::List { trials } => {
-                let mut rows = sweeps(&home)?;
-                if home.jobs_dir().is_dir() {
-                    for entry in fs_err::read_dir(home.jobs_dir())? {
-                        let id = entry?.file_name().to_string_lossy().into_owned();
-                        let Ok(job) = home.job(&id) else { continue };
-                        if !trials && SweepFolder::of_job(&job).is_some_and(|sweep| is_there(&home, &sweep)) {
-                            continue;
-                        }
-                        let records = job.read_events()?;
-                        let began =
-                            records.first().map(|r| outcrop_job::timestamp::to_text(r.time)).unwrap_or_default();
-                        let name = job.read_plan().map(|plan| plan.job_name).unwrap_or_else(|_| "(not planned)".into());
-                        rows.push([began, id, name, state(&job, &records)?, progress(&records)]);
+            Verb::List { trials } => list(&home, trials),
+            Verb::Show { job } => show(&find(&home, &job)?),
+            Verb::Stop { job } => stop(&find(&home, &job)?, &job),
+            Verb::Logs { job, follow } => {
+                let job = find(&home, &job)?;
+                let mut log = Follower::new(&job);
+                loop {
+                    let over = !follow || is_over(&job)?; // asked first: what is written before it is read after
+                    for line in log.lines()? {
+                        crate::terminal::print(&format!("{line}\n"))?;
                     }
+                    if over {
+                        return Ok(());
+                    }
+                    std::thread::sleep(Duration::from_millis(200));
                 }
-                rows.sort();
-                let table = crate::terminal::table(["began", "id", "name", "status", "progress"], rows);
-                crate::terminal::print(&table)
-            }
-            Verb::Show { id } => {
-                let job = home.job(&id)?;
-                let records = job.read_events()?;
-                let mut text = String::new();
-                if let Ok(plan) = job.read_plan() {
-                    text.push_str(&crate::terminal::plan(&plan));
-                }
-                text.push_str(&format!("status    {}\nprogress  {}\n", state(&job, &records)?, progress(&records)));
-                if let Some(Event::Failed { message }) = records.last().map(|record| &record.event) {
-                    text.push_str(&format!("failure   {message}\n"));
-                }
-                text.push_str(&format!("folder    {}\n", job.root().display()));
-                crate::terminal::print(&text)
             }
         }
     }
+}
+
+fn list(home: &Home, trials: bool) -> anyhow::Result<()> {
+    let mut rows = sweeps(home)?;
+    for id in ids(home)? {
+        let Ok(job) = home.job(&id) else { continue };
+        if !trials && SweepFolder::of_job(&job).is_some_and(|sweep| is_there(home, &sweep)) {
+            continue;
+        }
+        let records = job.read_events()?;
+        let began = records.first().map(|record| timestamp::to_text(record.time)).unwrap_or_default();
+        let name = name(&job).unwrap_or_else(|| "(not planned)".into());
+        rows.push([began, id, name, state(&job, &records)?, progress(&records)]);
+    }
+    rows.sort();
+    let table = crate::terminal::table(["began", "id", "name", "status", "progress"], rows);
+    crate::terminal::print(&table)
+}
+
+fn show(job: &JobFolder) -> anyhow::Result<()> {
+    let records = job.read_events()?;
+    let mut text = String::new();
+    if let Ok(plan) = job.read_plan() {
+        text.push_str(&crate::terminal::plan(&plan));
+    }
+    text.push_str(&format!("status    {}\nprogress  {}\n", state(job, &records)?, progress(&records)));
+    if let Some(Event::Failed { message }) = records.last().map(|record| &record.event) {
+        text.push_str(&format!("failure   {message}\n"));
+    }
+    text.push_str(&format!("folder    {}\n", job.root().display()));
+    crate::terminal::print(&text)
+}
+
+fn stop(job: &JobFolder, name: &str) -> anyhow::Result<()> {
+    let status = job.status()?;
+    if status.is_final() {
+        bail!("job `{name}` is {status}; there is nothing to stop");
+    }
+    if !job.is_locked()? && !is_services(job) {
+        bail!("job `{name}` isn't running: its process ended; `outcrop train --resume` goes on with it");
+    }
+    job.request_stop()?;
+    crate::terminal::print(&format!("job `{name}` stops after its next step and a checkpoint\n"))
+}
+
+/// Names in the jobs' folder, sorted.
+fn ids(home: &Home) -> anyhow::Result<Vec<String>> {
+    if !home.jobs_dir().is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut ids = Vec::new();
+    for entry in fs_err::read_dir(home.jobs_dir())? {
+        ids.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    ids.sort();
+    Ok(ids)
+}
+
+/// The job with this id, else the newest with this name.
+fn find(home: &Home, id_or_name: &str) -> anyhow::Result<JobFolder> {
+    if home::is_id(id_or_name)
+        && let Ok(job) = home.job(id_or_name)
+    {
+        return Ok(job);
+    }
+    let mut found: Option<(std::time::SystemTime, JobFolder)> = None;
+    for id in ids(home)? {
+        let Ok(job) = home.job(&id) else { continue };
+        if name(&job).is_some_and(|name| name == id_or_name) {
+            let made = fs_err::metadata(job.request_path())?.modified()?;
+            if found.as_ref().is_none_or(|(time, _)| made > *time) {
+                found = Some((made, job));
+            }
+        }
+    }
+    let found = found.map(|(_, job)| job);
+    found.with_context(|| format!("there is no job `{id_or_name}`; `outcrop jobs list` names them"))
+}
+
+/// A job's name, from its plan, else from its request.
+fn name(job: &JobFolder) -> Option<String> {
+    job.read_plan().ok().map(|plan| plan.job_name).or_else(|| job.read_request().ok()?.job_name)
+}
+
+/// Whether the service made the job: its request came over the network, so it has no folder that paths start from.
+fn is_services(job: &JobFolder) -> bool {
+    !job.root().join(super::train::START).exists()
+}
+
+/// Whether nothing more will come.
+fn is_over(job: &JobFolder) -> anyhow::Result<bool> {
+    Ok(job.status()?.is_final() || (!job.is_locked()? && !is_services(job)))
 }
 
 /// Whether a sweep's folder is there still; trials of one that was deleted are listed by themselves.
@@ -92,7 +185,7 @@ fn sweeps(home: &Home) -> anyhow::Result<Vec<[String; 5]>> {
             true => "Completed",
             false => "InProgress (its process ended, resume it)",
         };
-        let began = outcrop_job::timestamp::to_text(plan.created);
+        let began = timestamp::to_text(plan.created);
         rows.push([began, id, format!("{} (sweep)", plan.name), status.into(), progress]);
     }
     Ok(rows)
@@ -103,6 +196,9 @@ fn state(job: &JobFolder, records: &[Record]) -> anyhow::Result<String> {
     let status = job.status()?;
     if status.is_final() || job.is_locked()? {
         return Ok(status.to_string());
+    }
+    if is_services(job) {
+        return Ok(format!("{status} (waits for `outcrop serve`)"));
     }
     let interrupted = matches!(records.last().map(|record| &record.event), Some(Event::Interrupted { .. }));
     Ok(format!("{status} ({}, resume it)", if interrupted { "stopped by its user" } else { "its process ended" }))
@@ -118,4 +214,88 @@ fn progress(records: &[Record]) -> String {
         _ => None,
     });
     total.map_or_else(|| "-".into(), |total| format!("{}/{total} steps", done.unwrap_or(0)))
+}
+
+/// The lines of a job's log as it grows.
+pub(super) struct Follower {
+    job: JobFolder,
+    /// Bytes of whole lines that were read.
+    read: u64,
+}
+
+impl Follower {
+    pub(super) fn new(job: &JobFolder) -> Self {
+        Self { job: job.clone(), read: 0 }
+    }
+
+    /// What is new, a line for each event. A log that a resumed run has cut back is followed from there.
+    pub(super) fn lines(&mut self) -> anyhow::Result<Vec<String>> {
+        let path = self.job.events_path();
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let mut file = fs_err::File::open(path)?;
+        self.read = self.read.min(file.metadata()?.len());
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.read += whole as u64;
+        let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let records = lines.map(|line| serde_json::from_slice(line).map(|record| describe(&record)));
+        Ok(records.collect::<Result<_, _>>()?)
+    }
+}
+
+/// An event on one line.
+fn describe(record: &Record) -> String {
+    let what = match &record.event {
+        Event::Planned(plan) => format!(
+            "planned: {} records, {} steps in {} epochs on {}",
+            plan.records, plan.steps, plan.epochs, plan.device
+        ),
+        Event::Started { pid, engine_version } => format!("started: process {pid}, outcrop {engine_version}"),
+        Event::Step(Step { step, loss, learning_rate, tokens_per_second, .. }) => {
+            format!("step {step}: loss {loss:.4}, learning rate {learning_rate:.2e}, {tokens_per_second:.0} tokens/s")
+        }
+        Event::Validation(set) => {
+            format!(
+                "validation {} after step {}: loss {:.4}, perplexity {:.2}",
+                set.set, set.step, set.loss, set.perplexity
+            )
+        }
+        Event::Checkpoint { step, bytes, .. } => {
+            format!("checkpoint of step {step}: {}", crate::terminal::bytes(*bytes))
+        }
+        Event::Resumed { step } => format!("resumed after step {step}"),
+        Event::Interrupted { step } => format!("stopped after step {step}"),
+        Event::Warning { message } => format!("warning: {message}"),
+        Event::Coverage { tensors, changed_fraction } => {
+            format!("{tensors} tensors trained, {:.1} % of their values changed", 100.0 * changed_fraction)
+        }
+        Event::Comparison { comparison } => {
+            let headline = comparison.get("headline").and_then(|headline| headline.as_str());
+            format!("compared with the base: {}", headline.unwrap_or("see the report"))
+        }
+        Event::Failed { message } => format!("failed: {message}"),
+        Event::Completed { training_loss, seconds } => {
+            format!("completed: training loss {training_loss:.4}, {}", crate::terminal::duration(*seconds))
+        }
+    };
+    format!("{} {what}", timestamp::to_text(record.time))
+}
+
+/// What a job's status means for a command that waited for it.
+pub(super) fn ended(job: &JobFolder) -> anyhow::Result<()> {
+    match job.status()? {
+        JobStatus::Failed => {
+            let records = job.read_events()?;
+            let why = records.iter().rev().find_map(|record| match &record.event {
+                Event::Failed { message } => Some(message.clone()),
+                _ => None,
+            });
+            bail!("the job failed: {}", why.unwrap_or_default())
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,10 +1,12 @@
 //! One file per verb.
 
+pub(crate) mod bedrock;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod jobs;
 pub(crate) mod models;
+pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod sweep;
 pub(crate) mod tokenizer;

@@ -4,6 +4,7 @@ use crate::terminal::{self, Progress};
 use anyhow::{Context, bail};
 use clap::Args;
 use outcrop_eval::report;
+use outcrop_job::folder::FolderError;
 use outcrop_job::request::Origin;
 use outcrop_job::{
     Event, EventLog, Home, Hyperparameters, JobFolder, Locations, ModelStore, Plan, Request, home, location, names,
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Args)]
 pub(crate) struct Train {
     /// The job request, a JSON file
-    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(required_unless_present_any = ["resume", "job_folder"], conflicts_with_all = ["resume", "job_folder"])]
     request: Option<PathBuf>,
     /// Change a setting or a member of the request, such as learningRate=1e-4 or baseModelIdentifier=pebble
     #[arg(long, value_name = "KEY=VALUE")]
@@ -32,6 +33,9 @@ pub(crate) struct Train {
     /// Go on with the job of this id from its newest checkpoint
     #[arg(long, value_name = "ID")]
     resume: Option<String>,
+    /// Run the job whose folder the service has made, from its newest checkpoint where it has one
+    #[arg(long, value_name = "ID", hide = true, conflicts_with_all = ["resume", "set"])]
+    job_folder: Option<String>,
 }
 
 /// A job's names and where its files are.
@@ -40,13 +44,16 @@ struct Named {
     job: String,
     model: String,
     folder: JobFolder,
-    /// What relative paths of the request start from.
-    start: PathBuf,
+    /// What relative paths of the request start from; None where it came over the network and has none.
+    start: Option<PathBuf>,
 }
 
 impl Train {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = super::home()?;
+        if let Some(id) = &self.job_folder {
+            return self.made(id, &home);
+        }
         match &self.resume {
             None => {
                 let file = self.request.as_deref().context("a request file is needed")?;
@@ -74,7 +81,7 @@ impl Train {
         };
         let folder = JobFolder::create(&home.job_dir(&id)?, &request)?;
         atomic_start(&folder, &start)?;
-        let named = Named { id, job, model, folder, start };
+        let named = Named { id, job, model, folder, start: Some(start) };
         let result = self.train(&request, settings, &named, home, None);
         // a job that never began leaves nothing behind
         if result.is_err() && !named.folder.plan_path().exists() {
@@ -94,10 +101,32 @@ impl Train {
             request.set(pair)?;
         }
         let settings = check(&request, &folder.request_path().display().to_string())?;
-        let start = PathBuf::from(fs_err::read_to_string(folder.root().join(START))?);
+        let start = read_start(&folder)?;
         let (job, model) = (plan.job_name.clone(), plan.custom_model_name.clone());
         let named = Named { id: id.into(), job, model, folder, start };
         self.train(&request, settings, &named, home, Some(&plan))
+    }
+
+    /// Runs a job that the service made, which is the one that tells of it: nothing is left to say once it has ended.
+    fn made(&self, id: &str, home: &Home) -> anyhow::Result<()> {
+        let folder = home.job(id)?;
+        if folder.status()?.is_final() {
+            return Ok(());
+        }
+        let former = if folder.plan_path().exists() { Some(folder.read_plan()?) } else { None };
+        let request = folder.read_request()?;
+        let settings = check(&request, &folder.request_path().display().to_string())?;
+        let job = request.job_name.clone().context("the job has no name")?;
+        let model = request.custom_model_name.clone().unwrap_or_else(|| names::default_model_name(&job));
+        let start = read_start(&folder)?;
+        let named = Named { id: id.into(), job, model, folder, start };
+        let result = self.train(&request, settings, &named, home, former.as_ref());
+        if let Err(error) = &result
+            && !is_held(error)
+        {
+            note_end(&named.folder, &crate::message(error));
+        }
+        result
     }
 
     fn train(
@@ -109,9 +138,16 @@ impl Train {
         former: Option<&Plan>,
     ) -> anyhow::Result<()> {
         let _lock = named.folder.lock()?;
-        named.folder.clear_stop()?;
+        if self.job_folder.is_none() {
+            named.folder.clear_stop()?;
+        } else if named.folder.status()?.is_final() {
+            return Ok(()); // another process has run it meanwhile
+        }
         let stop = stop_on_interrupt()?;
-        let locations = Locations::for_file(home.clone(), &named.start);
+        let locations = match &named.start {
+            Some(start) => Locations::for_file(home.clone(), start),
+            None => Locations::for_network(home.clone()),
+        };
         let output = writable_output(request, &locations, &named.folder)?;
         let mut progress = Progress::new(stop);
         let device = self.device.as_deref().or(former.map(|plan| plan.device.as_str())).unwrap_or("cpu");
@@ -152,7 +188,36 @@ fn free_model_name(name: &str, id: &str, home: &Home) -> anyhow::Result<String> 
 }
 
 /// File in the job's folder with what relative paths of its request start from.
-const START: &str = "start";
+pub(super) const START: &str = "start";
+
+/// What relative paths of a job's request start from.
+fn read_start(folder: &JobFolder) -> anyhow::Result<Option<PathBuf>> {
+    let file = folder.root().join(START);
+    Ok(if file.exists() { Some(PathBuf::from(fs_err::read_to_string(file)?)) } else { None })
+}
+
+/// Whether another process has the job's folder.
+pub(crate) fn is_held(error: &anyhow::Error) -> bool {
+    let folder = match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Folder(folder)) => Some(folder),
+        _ => error.downcast_ref::<FolderError>(),
+    };
+    matches!(folder, Some(FolderError::Locked { .. }))
+}
+
+/// Makes the log of a job that the service made say that it failed, where it doesn't yet: its folder is all that tells.
+fn note_end(folder: &JobFolder, message: &str) {
+    let Ok(records) = folder.read_events() else { return };
+    if matches!(records.last().map(|r| &r.event), Some(Event::Failed { .. } | Event::Interrupted { .. })) {
+        return;
+    }
+    let path = folder.events_path();
+    let log = if path.exists() { EventLog::append(&path) } else { EventLog::create(&path) };
+    if let Ok(mut log) = log {
+        // the error itself is printed in any case
+        let _ = log.write(Event::Failed { message: message.to_string() });
+    }
+}
 
 fn atomic_start(folder: &JobFolder, start: &Path) -> anyhow::Result<()> {
     Ok(outcrop_job::atomic::write_atomic(&folder.root().join(START), start.to_string_lossy().as_bytes())?)

@@ -49,6 +49,26 @@ impl Supervisor {
         std::thread::spawn(move || supervisor.run(&woken));
     }
 
+    /// Runs the queue on this thread until `job` has ended; `each` is called in every round.
+    pub(crate) fn run_until(
+        state: AppState,
+        launch: Launch,
+        job: &str,
+        each: &mut dyn FnMut() -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let mut supervisor = Self { state, launch, workers: BTreeMap::new() };
+        supervisor.recover()?;
+        loop {
+            supervisor.tick()?;
+            each()?;
+            let found = supervisor.state.store().read(|store| JobRow::find(store, job))?;
+            if found.is_none_or(|job| job.phase == Phase::Ended) {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     fn run(mut self, woken: &Receiver<()>) {
         if let Err(error) = self.recover() {
             self.report(&format!("jobs of an earlier service: {error}"));

@@ -1,0 +1,63 @@
+//! `outcrop serve`: Bedrock's API on this machine.
+
+use clap::Args;
+use outcrop_service::{Launch, Options, Settings};
+use std::net::SocketAddr;
+
+/// Arguments of `serve`.
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8420")]
+    listen: SocketAddr,
+    /// Most jobs that run at a time; the others wait, still `InProgress`
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    slots: u16,
+    /// Device of the jobs: cpu, cuda:0 or metal
+    #[arg(long)]
+    device: Option<String>,
+    /// Region of ARNs where a request isn't signed
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// Account of ARNs, twelve digits
+    #[arg(long, default_value = "123456789012", value_parser = account)]
+    account: String,
+}
+
+/// How much lower than the service's own the priority of a job is: answers come while it trains.
+const NICENESS: i32 = 10;
+
+fn account(text: &str) -> Result<String, String> {
+    let is_account = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_account { Ok(text.to_string()) } else { Err("an account is twelve digits".to_string()) }
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let home = super::home()?;
+        anyhow::ensure!(
+            self.listen.ip().is_loopback(),
+            "--listen {} would let other machines in, and callers aren't checked; use a loopback address such as 127.0.0.1",
+            self.listen
+        );
+        let launch = Launch {
+            program: std::env::current_exe()?,
+            slots: self.slots.into(),
+            device: self.device,
+            niceness: NICENESS,
+            report: Box::new(|line| eprintln!("{line}")),
+        };
+        let settings = Settings { region: self.region, account: self.account, ..Settings::default() };
+        let folder = home.root().display().to_string();
+        let ready = Box::new(move |address: SocketAddr| {
+            eprintln!("Bedrock's API on http://{address}, jobs and models in {folder}");
+            eprintln!("every caller on this machine is accepted: there are no credentials");
+            eprintln!(
+                "try: AWS_ENDPOINT_URL=http://{address} AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1 aws bedrock list-foundation-models"
+            );
+        });
+        outcrop_service::serve(home, Options { listen: self.listen, settings, launch, ready })?;
+        eprintln!("stopped; jobs that run go on, and the next `outcrop serve` finds them");
+        Ok(())
+    }
+}
