@@ -4,7 +4,9 @@ use anyhow::Context;
 use candle_core::{DType, Device};
 use clap::{Args, Subcommand, ValueEnum};
 use outcrop_data::encode_document;
-use outcrop_job::{ModelRecord, ModelStore, timestamp};
+use outcrop_job::aliases::{Aliases, EMBEDDED, arn_id};
+use outcrop_job::{Home, Locations, ModelRecord, ModelStore, timestamp};
+use outcrop_model::Base;
 use outcrop_model::export::{self, RoundTrip};
 use outcrop_model::{hub, init};
 use std::path::PathBuf;
@@ -39,6 +41,17 @@ enum Verb {
     Delete {
         /// Name or id
         model: String,
+    },
+    /// What stands in for a model of Bedrock's: list the user's own table, or change it
+    Alias {
+        /// A model id, such as amazon.titan-text-express-v1, or one of your own choice, such as local.small
+        id: Option<String>,
+        /// A base: a folder, a GGUF file, `owner/name` in the hub's cache, or `pebble`
+        #[arg(conflicts_with = "remove")]
+        base: Option<String>,
+        /// Take the entry away; a known id stands for `pebble` then
+        #[arg(long, requires = "id")]
+        remove: bool,
     },
     /// Fetch a base from the Hugging Face hub into its cache (the only command that uses the network)
     Import {
@@ -90,6 +103,7 @@ impl Models {
                 let record = models.delete(&model)?;
                 crate::terminal::print(&format!("deleted model `{}` ({})\n", record.name, record.id))
             }
+            Verb::Alias { id, base, remove } => alias(&home, id.as_deref(), base.as_deref(), remove),
             Verb::Import { name } => {
                 let folder = hub::import(&name)?;
                 crate::terminal::print(&format!(
@@ -107,6 +121,37 @@ impl Models {
     }
 }
 
+/// Lists the user's table, or changes one entry.
+fn alias(home: &Home, id: Option<&str>, base: Option<&str>, remove: bool) -> anyhow::Result<()> {
+    let mut aliases = Aliases::read(home)?;
+    let Some(id) = id else {
+        let rows = aliases.iter().map(|(id, base)| [id.to_string(), base.to_string()]);
+        let table = crate::terminal::table(["id", "base"], rows);
+        let rest = format!("every other id of Bedrock's that is known stands for `{EMBEDDED}`\n");
+        return crate::terminal::print(&(table + &rest));
+    };
+    if remove {
+        anyhow::ensure!(aliases.remove(id), "`{id}` has no entry");
+        aliases.write(home)?;
+        return crate::terminal::print(&format!("took the entry of `{id}` away\n"));
+    }
+    let base = base.with_context(|| format!("name the base that `{id}` stands for, or --remove"))?;
+    anyhow::ensure!(
+        arn_id(id) == id,
+        "`{id}` can't be an id in Bedrock's API: it has the form `provider.model`, in lower case, such as `{}`",
+        arn_id(id)
+    );
+    // A path is kept absolute: a job may run in any folder.
+    let path = std::path::absolute(base)?;
+    let base = if base != EMBEDDED && path.exists() { path.display().to_string() } else { base.to_string() };
+    let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
+    let found = outcrop_trainer::base::locate(&base, &locations, &ModelStore::new(home.models_dir()))?;
+    Base::open(&found)?;
+    aliases.set(id, &base);
+    aliases.write(home)?;
+    crate::terminal::print(&format!("`{id}` stands for `{base}`\n"))
+}
+
 fn headline(record: &ModelRecord) -> String {
     let line = record.comparison.as_ref().and_then(|comparison| comparison.get("headline")?.as_str());
     line.unwrap_or("-").to_string()
@@ -116,12 +161,7 @@ fn headline(record: &ModelRecord) -> String {
 const PROMPTS: [&str; 3] =
     ["The weather was cold, and", "Question: What do people use to cut bread?\nAnswer:", "1 2 3 4"];
 
-fn export_model(
-    model: &str,
-    folder: &std::path::Path,
-    dtype: ExportType,
-    home: &outcrop_job::Home,
-) -> anyhow::Result<()> {
+fn export_model(model: &str, folder: &std::path::Path, dtype: ExportType, home: &Home) -> anyhow::Result<()> {
     let loaded = super::load(model, home, &Device::Cpu, None)?;
     let dtype = match dtype {
         ExportType::F32 => DType::F32,

@@ -1,0 +1,255 @@
+"""The service under real clients: the aws command line and boto3 from PyPI, unmodified, against `outcrop serve`.
+
+usage: service.py BINARY
+
+Runs the two commands of a well-known article to `Completed` with `--custom-model-name` added and the service's address
+in AWS_ENDPOINT_URL, then the whole life of jobs and models with boto3. Files go into the home's S3 folder by hand, not
+through S3 calls. Prints what was checked; any difference is an error."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PATIENCE = 600  # seconds
+JOB_ARN = r"arn:aws:bedrock:us-east-1:123456789012:model-customization-job/{}/[a-z0-9]{{12}}"
+SONNET = "anthropic.claude-3-sonnet-20240229-v1:0"
+
+
+class Service:
+    """`outcrop serve` on a free port, its home in `folder`."""
+
+    def __init__(self, binary, folder):
+        self.home = folder / "home"
+        environment = os.environ | {"OUTCROP_HOME": str(self.home)}
+        command = [binary, "serve", "--listen", "127.0.0.1:0"]
+        self.log = open(folder / "serve.log", "w+")
+        self.process = subprocess.Popen(command, env=environment, stderr=self.log)
+        begin = time.time()
+        while not (found := re.search(r"http://\S+:\d+", Path(self.log.name).read_text())):
+            assert self.process.poll() is None and time.time() < begin + 60, Path(self.log.name).read_text()
+            time.sleep(0.05)
+        self.address = found.group(0)
+        self.environment = os.environ | {
+            "AWS_ENDPOINT_URL": self.address,
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": str(folder / "none"),
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def client(self):
+        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+        config = Config(retries={"max_attempts": 1, "mode": "standard"}, proxies={})
+        return boto3.client("bedrock", endpoint_url=self.address, config=config, **keys)
+
+    def aws(self, *arguments):
+        """Runs the command line; gives its JSON."""
+        command = [sys.executable, "-m", "awscli", "bedrock", *arguments]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return json.loads(done.stdout or "{}")
+
+    def put(self, bucket, key, content):
+        """A file in a bucket, by hand."""
+        path = self.home / "s3" / bucket / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def wait(look):
+    begin = time.time()
+    while not (found := look()):
+        assert time.time() < begin + PATIENCE, "waited too long"
+        time.sleep(0.2)
+    return found
+
+
+def ended(client, name):
+    """Waits for the end of a job; gives it."""
+    on_the_way = ("InProgress", "Stopping")
+
+    def look():
+        job = client.get_model_customization_job(jobIdentifier=name)
+        return None if job["status"] in on_the_way else job
+
+    return wait(look)
+
+
+def refused(code, call, **members):
+    """The message of a call that must fail with `code`."""
+    try:
+        call(**members)
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == code, error
+        assert len(error.response["ResponseMetadata"]["RequestId"]) == 36, error
+        return error.response["Error"]["Message"]
+    raise AssertionError(f"{members} was accepted")
+
+
+def pairs(number):
+    lines = (REPOSITORY / "datasets/sentiment/train.jsonl").read_text().splitlines(keepends=True)
+    return "".join(lines[:number])
+
+
+def articles(service, client):
+    """Both commands, word for word, with a model's name added."""
+    service.put("my-bucket", "training-data.jsonl", pairs(24))
+    prose = (REPOSITORY / "datasets/general/prose.txt").read_text()
+    service.put("my-bucket", "raw-domain-data.txt", prose[:6000])
+    role = "arn:aws:iam::123456789012:role/BedrockFineTuningRole"
+    first = service.aws(
+        *("create-model-customization-job", "--job-name", "my-classification-job", "--customization-type", "FINE_TUNING"),
+        *("--role-arn", role, "--base-model-id", SONNET),
+        *("--training-data-config", '{"s3Uri": "s3://my-bucket/training-data.jsonl"}'),
+        *("--output-data-config", '{"s3Uri": "s3://my-bucket/output/"}'),
+        *("--hyper-parameters", '{"epochCount": "3", "batchSize": "1", "learningRate": "0.00001"}'),
+        *("--custom-model-name", "my-classification-model"),
+    )
+    assert re.fullmatch(JOB_ARN.format(re.escape(SONNET)), first["jobArn"]), first
+    second = service.aws(
+        *("create-model-customization-job", "--job-name", "my-domain-adaptation-job"),
+        *("--customization-type", "CONTINUED_PRE_TRAINING", "--role-arn", role, "--base-model-id", SONNET),
+        *("--training-data-config", '{"s3Uri": "s3://my-bucket/raw-domain-data.txt"}'),
+        *("--output-data-config", '{"s3Uri": "s3://my-bucket/output/"}'),
+        *("--hyper-parameters", '{"epochCount": "1", "batchSize": "1", "learningRate": "0.00002"}'),
+        *("--custom-model-name", "my-domain-model"),
+    )
+    for made, name in ((first, "my-classification-job"), (second, "my-domain-adaptation-job")):
+        job = ended(client, name)
+        assert job["status"] == "Completed", job
+        assert job["jobArn"] == made["jobArn"] and job["trainingMetrics"]["trainingLoss"] > 0, job
+        folder = service.home / "s3/my-bucket/output" / f"model-customization-job-{made['jobArn'][-12:]}"
+        csv = (folder / "training_artifacts/step_wise_training_metrics.csv").read_text().splitlines()
+        assert csv[0] == "step_number,epoch_number,training_loss,perplexity" and len(csv) > 1, csv
+    print("both commands of the article: Completed")
+
+
+def aliases(service, client):
+    model = service.aws("get-foundation-model", "--model-identifier", SONNET)["modelDetails"]
+    assert model["modelName"] == "alias of pebble" and model["modelId"] == SONNET, model
+    listed = client.list_foundation_models(byCustomizationType="FINE_TUNING")["modelSummaries"]
+    assert SONNET in [model["modelId"] for model in listed]
+    print(f"{len(listed)} foundation models, the stand-in is in the name")
+
+
+def refusals(client, request):
+    taken = refused("ValidationException", client.create_model_customization_job, **request)
+    assert taken == "The provided job name is currently in use.", taken
+    for change, part in [
+        ({"jobName": "bad name!"}, "Value 'bad name!' at 'jobName' failed to satisfy constraint"),
+        ({"customizationType": "BOGUS"}, "Member must satisfy enum value set"),
+        ({"roleArn": "testrole"}, "at 'roleArn' failed to satisfy constraint"),
+        ({"baseModelIdentifier": "amazon.nothing-v1"}, "The provided model identifier is invalid."),
+        ({"trainingDataConfig": {"s3Uri": "s3://my-bucket/none"}}, "Could not validate GetObject permissions"),
+        ({"hyperParameters": {"epochCount": "0"}}, "hyperParameters.epochCount"),
+    ]:
+        message = refused("ValidationException", client.create_model_customization_job, **(request | change))
+        assert part in message, message
+    refused("ResourceNotFoundException", client.get_model_customization_job, jobIdentifier="nobody")
+    refused("ResourceNotFoundException", client.get_custom_model, modelIdentifier="nobody")
+    refused("ConflictException", client.stop_model_customization_job, jobIdentifier="life-1")
+    print("refusals have Bedrock's codes")
+
+
+def life(service, client):
+    """Create, poll, get the model, deploy, stop another, tags, pages, delete."""
+    request = {
+        "jobName": "life-1",
+        "customModelName": "life-model-1",
+        "roleArn": "arn:aws:iam::123456789012:role/R",
+        "baseModelIdentifier": "amazon.titan-text-express-v1:0:8k",
+        "trainingDataConfig": {"s3Uri": "s3://my-bucket/training-data.jsonl"},
+        "validationDataConfig": {"validators": [{"s3Uri": "s3://outcrop-examples/sentiment/validation.jsonl"}]},
+        "outputDataConfig": {"s3Uri": "s3://my-bucket/output"},
+        "hyperParameters": {"epochCount": "1", "batchSize": "8", "learningRate": ".0001", "generalData": "none"},
+        "jobTags": [{"key": "team", "value": "a"}],
+        "customModelTags": [{"key": "stage", "value": "test"}],
+        "clientRequestToken": "token-1",
+    }
+    made = client.create_model_customization_job(**request)
+    assert made["ResponseMetadata"]["HTTPStatusCode"] == 201, made
+    assert client.create_model_customization_job(**request)["jobArn"] == made["jobArn"], "one token, one job"
+    begun = client.get_model_customization_job(jobIdentifier=made["jobArn"])
+    assert begun["status"] == "InProgress" and "outputModelArn" not in begun, begun
+    assert begun["hyperParameters"] == request["hyperParameters"] and begun["clientRequestToken"] == "token-1"
+    job = ended(client, made["jobArn"])
+    assert job["status"] == "Completed" and job["endTime"] > job["creationTime"], job
+    assert len(job["validationMetrics"]) == 1, job
+    refusals(client, request | {"clientRequestToken": "token-2"})
+
+    model = client.get_custom_model(modelIdentifier=job["outputModelArn"])
+    assert model["modelName"] == "life-model-1" and model["modelStatus"] == "Active", model
+    tags = client.list_tags_for_resource(resourceARN=model["modelArn"])["tags"]
+    assert tags == [{"key": "stage", "value": "test"}], tags
+    client.tag_resource(resourceARN=made["jobArn"], tags=[{"key": "more", "value": "b"}])
+    client.untag_resource(resourceARN=made["jobArn"], tagKeys=["team"])
+    tags = client.list_tags_for_resource(resourceARN=made["jobArn"])["tags"]
+    assert tags == [{"key": "more", "value": "b"}], tags
+
+    long = request | {"jobName": "life-2", "customModelName": "life-model-2", "clientRequestToken": "token-3"}
+    long["trainingDataConfig"] = {"s3Uri": "s3://outcrop-examples/sentiment/train.jsonl"}
+    long["hyperParameters"] = {"epochCount": "10", "batchSize": "1", "learningRate": ".0001", "trainable": "all"}
+    client.create_model_customization_job(**long)
+    client.stop_model_customization_job(jobIdentifier="life-2")
+    assert client.get_model_customization_job(jobIdentifier="life-2")["status"] in ("Stopping", "Stopped")
+    assert ended(client, "life-2")["status"] == "Stopped"
+
+    pages = client.get_paginator("list_model_customization_jobs").paginate(PaginationConfig={"PageSize": 1})
+    names = [job["jobName"] for page in pages for job in page["modelCustomizationJobSummaries"]]
+    assert names == ["life-2", "life-1", "my-domain-adaptation-job", "my-classification-job"], names
+    listed = service.aws("list-model-customization-jobs", "--status-equals", "Stopped")
+    assert [job["jobName"] for job in listed["modelCustomizationJobSummaries"]] == ["life-2"], listed
+    before = client.list_model_customization_jobs(creationTimeBefore=begun["creationTime"])
+    assert len(before["modelCustomizationJobSummaries"]) == 2, before
+
+    deployed = client.create_custom_model_deployment(modelDeploymentName="mine", modelArn=model["modelArn"])
+    assert deployed["ResponseMetadata"]["HTTPStatusCode"] == 202, deployed
+    arn = deployed["customModelDeploymentArn"]
+    assert client.get_custom_model_deployment(customModelDeploymentIdentifier=arn)["status"] == "Active"
+    throughput = client.create_provisioned_model_throughput(
+        modelUnits=1, provisionedModelName="mine", modelId="life-model-1"
+    )["provisionedModelArn"]
+    found = client.get_provisioned_model_throughput(provisionedModelId=throughput)
+    assert found["status"] == "InService" and found["modelArn"] == model["modelArn"], found
+    refused("ConflictException", client.delete_custom_model, modelIdentifier="life-model-1")
+    client.delete_custom_model_deployment(customModelDeploymentIdentifier="mine")
+    client.delete_provisioned_model_throughput(provisionedModelId="mine")
+    client.delete_custom_model(modelIdentifier="life-model-1")
+    refused("ResourceNotFoundException", client.get_custom_model, modelIdentifier="life-model-1")
+    assert len(client.list_custom_models()["modelSummaries"]) == 2
+    assert client.get_model_customization_job(jobIdentifier="life-1")["outputModelArn"] == model["modelArn"]
+    print("the whole life of jobs and models with boto3")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(sys.argv[1], Path(folder))
+        try:
+            client = service.client()
+            aliases(service, client)
+            articles(service, client)
+            life(service, client)
+        except BaseException:
+            print(Path(service.log.name).read_text(), file=sys.stderr)
+            raise
+        finally:
+            service.process.terminate()
+            service.process.wait()
+            service.log.close()
+    print("boto3 and the aws command line see Bedrock")
+
+
+if __name__ == "__main__":
+    main()
