@@ -3,6 +3,7 @@
 //! tensors, devices or HTTP.
 
 pub mod aliases;
+pub mod artifacts;
 pub mod atomic;
 pub mod content_hash;
 pub mod event;

@@ -180,13 +180,13 @@ fn read(folder: &Path, id: &str) -> Result<Option<ModelRecord>, ModelError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model_record::{BaseReference, Metrics, ValidationMetric};
     use crate::plan::DataFile;
     use crate::{CustomizationType, Hyperparameters};
 
-    fn record(id: &str, name: &str, second: u32) -> ModelRecord {
+    pub(crate) fn record(id: &str, name: &str, second: u32) -> ModelRecord {
         ModelRecord {
             id: id.into(),
             name: name.into(),

@@ -1,7 +1,7 @@
 //! From method and path to an operation. Paths are matched by their segments as they were sent; an ARN is one.
 
 use crate::call::{Call, Reply};
-use crate::operations::{create_job, endpoints, foundation_models, jobs, models, tags};
+use crate::operations::{create_job, create_model, endpoints, foundation_models, jobs, models, tags};
 use crate::{ApiError, AppState};
 
 /// An operation.
@@ -17,6 +17,7 @@ pub(crate) fn handler(call: &Call) -> Option<Handler> {
         ("GET", ["model-customization-jobs"]) => jobs::list,
         ("GET", ["model-customization-jobs", _]) => jobs::get,
         ("POST", ["model-customization-jobs", _, "stop"]) => jobs::stop,
+        ("POST", ["custom-models", "create-custom-model"]) => create_model::create,
         ("GET", ["custom-models"]) => models::list,
         ("GET", ["custom-models", _]) => models::get,
         ("DELETE", ["custom-models", _]) => models::delete,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use outcrop_job::Home;
 
+use crate::operations::create_model;
 use crate::supervisor::Supervisor;
 use crate::{ApiError, AppState, Launch, Settings, app};
 
@@ -51,6 +52,7 @@ pub fn serve(home: Home, options: Options) -> Result<(), ServeError> {
     let _lock = lock(&home)?;
     let state = AppState::open(home, options.settings)?;
     state.sync()?;
+    create_model::fail_unfinished(&state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let address = options.listen;

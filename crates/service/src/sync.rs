@@ -195,10 +195,11 @@ impl AppState {
                 seen,
             };
             if let Some(former) = former.filter(|former| former.customization == "IMPORTED") {
-                (row.region, row.account, row.customization) = (former.region, former.account, former.customization);
+                (row.region, row.account, row.base_id) = (former.region, former.account, former.base_id);
+                (row.customization, row.job_id) = (former.customization, former.job_id);
             }
             row.save(store)?;
-            if let Some(job) = job.filter(|_| is_new) {
+            if let Some(job) = job.filter(|_| is_new && !row.job_id.is_empty()) {
                 tags::put(store, &row.id, &job.request.custom_model_tags, &row.name)?;
             }
             Ok(())

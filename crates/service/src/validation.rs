@@ -135,6 +135,7 @@ text!(TAG_KEY, 1, 128, r"[a-zA-Z0-9\s._:/=+@-]*");
 text!(TAG_VALUE, 0, 256, r"[a-zA-Z0-9\s._:/=+@-]*");
 text!(MODEL_ID, 1, 2048, r"[a-zA-Z0-9.:/_-]+");
 text!(DESCRIPTION, 1, 2048, r"[\s\S]*");
+text!(S3_URI, 1, 1024, r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](?:/[-!_*'().a-z0-9A-Z]+(?:/[-!_*'().a-z0-9A-Z]+)*)?/?");
 
 #[cfg(test)]
 mod tests {
@@ -170,13 +171,14 @@ mod tests {
             (&TAG_VALUE, ""),
             (&MODEL_ID, job),
             (&DESCRIPTION, "two\nlines"),
+            (&S3_URI, "s3://bucket/key"),
         ];
         for (text, value) in good {
             let mut problems = Problems::default();
             problems.text("member", value, text);
             assert!(problems.finish().is_ok(), "{value}");
         }
-        for (text, value) in [(&MODEL_NAME, "a--b"), (&TOKEN, "-a"), (&TAG_KEY, "a#")] {
+        for (text, value) in [(&MODEL_NAME, "a--b"), (&TOKEN, "-a"), (&TAG_KEY, "a#"), (&S3_URI, "s3://bucket/a b")] {
             let mut problems = Problems::default();
             problems.text("member", value, text);
             assert!(problems.finish().is_err(), "{value}");

@@ -11,7 +11,7 @@ use outcrop_eval::{Comparison, report};
 use outcrop_job::event::Event;
 use outcrop_job::model_record::{BaseReference, Metrics, ValidationMetric};
 use outcrop_job::model_store::ModelError;
-use outcrop_job::{ModelRecord, Request, atomic, content_hash, home, metrics_csv, timestamp};
+use outcrop_job::{ModelRecord, Request, artifacts, atomic, content_hash, home, metrics_csv, timestamp};
 use outcrop_model::delta;
 use std::path::Path;
 
@@ -50,6 +50,10 @@ pub(crate) fn finish(parts: &mut Parts, request: &Request, output: &Path) -> Res
         job.models.save(&record)?;
         write_report(job, recorder, &comparison)?;
         metrics_csv::write_metrics(&recorder.records, output, &job.plan.job_id)?;
+        if request.output_data_config.is_some() {
+            // Without a location of the user's it would lie beside the store, which has it already.
+            artifacts::write(&job.models, &record, output)?;
+        }
         Ok(())
     })?;
     let (training_loss, seconds) = (parts.state.training_loss, parts.state.seconds);

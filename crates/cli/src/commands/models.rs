@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use clap::{Args, Subcommand, ValueEnum};
 use outcrop_data::encode_document;
 use outcrop_job::aliases::{Aliases, EMBEDDED, arn_id};
-use outcrop_job::{Home, Locations, ModelRecord, ModelStore, timestamp};
+use outcrop_job::{Home, Locations, ModelRecord, ModelStore, artifacts, home, timestamp};
 use outcrop_model::Base;
 use outcrop_model::export::{self, RoundTrip};
 use outcrop_model::{hub, init};
@@ -53,6 +53,14 @@ enum Verb {
         #[arg(long, requires = "id")]
         remove: bool,
     },
+    /// Make a deleted model again from the `model_artifacts` folder in its job's output location
+    Restore {
+        /// The folder, or `s3://bucket/key` of it
+        artifacts: String,
+        /// A name for it where its own is taken
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Fetch a base from the Hugging Face hub into its cache (the only command that uses the network)
     Import {
         /// `owner/name`
@@ -83,8 +91,8 @@ enum ExportType {
 
 impl Models {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let home = super::home()?;
-        let models = ModelStore::new(home.models_dir());
+        let own = super::home()?;
+        let models = ModelStore::new(own.models_dir());
         match self.verb {
             Verb::List => {
                 let rows = models.list()?.into_iter().map(|record| {
@@ -98,12 +106,18 @@ impl Models {
                 let record = models.find(&model)?;
                 crate::terminal::print(&(serde_json::to_string_pretty(&record)? + "\n"))
             }
-            Verb::Export { model, folder, dtype } => export_model(&model, &folder, dtype, &home),
+            Verb::Export { model, folder, dtype } => export_model(&model, &folder, dtype, &own),
             Verb::Delete { model } => {
                 let record = models.delete(&model)?;
                 crate::terminal::print(&format!("deleted model `{}` ({})\n", record.name, record.id))
             }
-            Verb::Alias { id, base, remove } => alias(&home, id.as_deref(), base.as_deref(), remove),
+            Verb::Alias { id, base, remove } => alias(&own, id.as_deref(), base.as_deref(), remove),
+            Verb::Restore { artifacts, name } => {
+                let locations = Locations::for_file(own.clone(), std::env::current_dir()?);
+                let folder = locations.input(&artifacts)?;
+                let record = artifacts::read(&models, &folder, &home::new_id()?, name.as_deref())?;
+                crate::terminal::print(&format!("made model `{}` ({}) again\n", record.name, record.id))
+            }
             Verb::Import { name } => {
                 let folder = hub::import(&name)?;
                 crate::terminal::print(&format!(

@@ -1,6 +1,7 @@
 //! The operations of the control plane, one file a kind of resource.
 
 mod create_job;
+pub(crate) mod create_model;
 pub(crate) mod endpoints;
 pub(crate) mod foundation_models;
 pub(crate) mod jobs;

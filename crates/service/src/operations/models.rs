@@ -34,13 +34,19 @@ pub(crate) fn model_arn(model: &ModelRow) -> String {
     arn::resource(Kind::Model, &model.region, &model.account, &model.base_id, &model.id)
 }
 
+/// The ARN of the model's base. That of an imported model is known by its files alone, and Bedrock has no form for it.
+fn base_arn(model: &ModelRow) -> String {
+    let id = if model.customization == "IMPORTED" { "local.imported" } else { &model.base_id };
+    arn::foundation(&model.region, id)
+}
+
 /// Everything about one model.
 pub(crate) fn get(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     let model = find(state, &call.segments[1])?;
     let mut body = json!({
         "modelArn": model_arn(&model),
         "modelName": model.name,
-        "baseModelArn": arn::foundation(&model.region, &model.base_id),
+        "baseModelArn": base_arn(&model),
         "customizationType": model.customization,
         "creationTime": wire(model.created),
         "modelStatus": model.status.as_str(),
@@ -90,7 +96,7 @@ pub(crate) fn list(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     state.sync()?;
     let bases = [call.query("baseModelArnEquals"), call.query("foundationModelArnEquals")];
     let models = state.store().read(ModelRow::all)?.into_iter().filter(|model| {
-        let base = arn::foundation(&model.region, &model.base_id);
+        let base = base_arn(model);
         // Every model here is the caller's own.
         is_owned != Some("false")
             && status.is_none_or(|status| model.status.as_str() == status)
@@ -112,7 +118,7 @@ fn summary(model: &ModelRow) -> Value {
         "modelArn": model_arn(model),
         "modelName": model.name,
         "creationTime": wire(model.created),
-        "baseModelArn": arn::foundation(&model.region, &model.base_id),
+        "baseModelArn": base_arn(model),
         "baseModelName": super::foundation_models::name(&model.base_id),
         "customizationType": model.customization,
         "ownerAccountId": model.account,

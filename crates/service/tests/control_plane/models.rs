@@ -103,3 +103,47 @@ async fn provisioned_throughput_lives_through_its_operations() {
         bench.post("/provisioned-model-throughput", &json!({"modelUnits": 0, "provisionedModelName": "a"})).await;
     assert!(wrong.error().2.starts_with("2 validation errors detected"), "{}", wrong.error().2);
 }
+
+#[tokio::test]
+async fn a_model_is_made_from_artifacts_and_a_bad_folder_fails_it() {
+    let bench = Bench::new();
+    let artifacts = bench.home.s3_dir().join("bucket/artifacts");
+    fs_err::create_dir_all(&artifacts).unwrap();
+    bench.model("abcdefghijk1", "first", "zzzzzzzzzzz1");
+    let mut record = bench.state.models().find("first").unwrap();
+    fs_err::write(artifacts.join("delta.safetensors"), "tensors").unwrap();
+    record.delta_hash = outcrop_job::content_hash::of_file(&artifacts.join("delta.safetensors")).unwrap();
+    fs_err::write(artifacts.join("model.json"), serde_json::to_string(&record).unwrap()).unwrap();
+    let body = |name: &str, key: &str| {
+        json!({"modelName": name, "modelSourceConfig": {"s3DataSource": {"s3Uri": format!("s3://bucket/{key}")}},
+            "modelTags": [{"key": "a", "value": "b"}], "roleArn": "arn:aws:iam::123456789012:role/R"})
+    };
+    let ended = async |name: &str| {
+        loop {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let model = bench.get(&format!("/custom-models/{name}")).await.body;
+            if model["modelStatus"] != "Creating" {
+                break model;
+            }
+        }
+    };
+    let made = bench.post("/custom-models/create-custom-model", &body("again", "artifacts")).await;
+    assert_eq!(made.status.as_u16(), 202, "{}", made.body);
+    let arn = made.body["modelArn"].as_str().unwrap();
+    assert!(arn.starts_with("arn:aws:bedrock:us-east-1:123456789012:custom-model/imported/"), "{arn}");
+    let model = ended("again").await;
+    assert_eq!((&model["modelStatus"], &model["customizationType"]), (&json!("Active"), &json!("IMPORTED")), "{model}");
+    assert_eq!(model["modelArn"], arn);
+    let tags = bench.post("/listTagsForResource", &json!({"resourceARN": arn})).await.body;
+    assert_eq!(tags["tags"], json!([{"key": "a", "value": "b"}]));
+    fs_err::write(artifacts.join("delta.safetensors"), "tensorz").unwrap();
+    assert_eq!(bench.post("/custom-models/create-custom-model", &body("bad", "artifacts")).await.status.as_u16(), 202);
+    let model = ended("bad").await;
+    assert_eq!(model["modelStatus"], "Failed");
+    assert!(model["failureMessage"].as_str().unwrap().contains("its tensors are damaged"), "{model}");
+    assert_eq!(bench.send("DELETE", "/custom-models/bad", None).await.status.as_u16(), 200);
+    let missing = bench.post("/custom-models/create-custom-model", &body("none", "nowhere")).await;
+    assert_eq!(missing.error().1, "ValidationException");
+    let taken = bench.post("/custom-models/create-custom-model", &body("again", "artifacts")).await;
+    assert_eq!(taken.error().2, "The provided model name is currently in use.");
+}
