@@ -73,7 +73,7 @@ pub const KNOWN: &[FoundationModel] = &[
 
 /// The known model with this id, whatever suffix for the context's length (`:0:8k`) it has.
 pub fn known(id: &str) -> Option<&'static FoundationModel> {
-    let is = |model: &&FoundationModel| id.strip_prefix(model.id).is_some_and(|rest| is_suffix(rest));
+    let is = |model: &&FoundationModel| id.strip_prefix(model.id).is_some_and(is_suffix);
     KNOWN.iter().find(is)
 }
 

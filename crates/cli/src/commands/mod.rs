@@ -26,6 +26,11 @@ fn home() -> anyhow::Result<Home> {
     Ok(home)
 }
 
+/// This binary, to start jobs with. Linux gives it by a name that stays good when the file is replaced by a newer build.
+fn own_program() -> std::io::Result<std::path::PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
+}
+
 /// A model ready to be used: a custom model on its base, or a base alone.
 struct Loaded {
     base: Base,

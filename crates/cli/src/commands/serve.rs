@@ -41,7 +41,7 @@ impl Serve {
             self.listen
         );
         let launch = Launch {
-            program: std::env::current_exe()?,
+            program: super::own_program()?,
             slots: self.slots.into(),
             device: self.device,
             niceness: NICENESS,

@@ -81,13 +81,13 @@ pub(crate) fn create(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
         if let Some(token) = &token {
             tokens::put(store, &call.caller, OPERATION, token, &arn)?;
         }
+        // Before the row can be seen: the supervisor finds the folder of every job that it sees.
+        JobFolder::create(&state.home().job_dir(&id)?, &job.request)?;
         Ok(None)
     })?;
     if let Some(former) = stored {
         return Ok(reply(&former));
     }
-    // The row is the promise; should the folder fail now, the supervisor makes it when it starts the job.
-    JobFolder::create(&state.home().job_dir(&id)?, &job.request)?;
     state.wake();
     Ok(reply(&arn))
 }

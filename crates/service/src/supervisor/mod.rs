@@ -92,6 +92,7 @@ impl Supervisor {
 
     /// Finds the jobs that an earlier service started.
     fn recover(&mut self) -> Result<(), ApiError> {
+        self.clear_unanswered()?;
         for job in self.state.store().read(|store| JobRow::in_phase(store, Phase::Running))? {
             let folder = self.folder(&job)?;
             if folder.is_locked()? {
@@ -107,6 +108,27 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Takes away the folders of requests that a service was killed over before it answered: no row tells of them. Inside
+    /// a transaction, so that no other process is just making one.
+    fn clear_unanswered(&self) -> Result<(), ApiError> {
+        let jobs = self.state.home().jobs_dir();
+        let Ok(entries) = fs_err::read_dir(&jobs) else { return Ok(()) };
+        let names: Vec<String> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        self.state.store().write(|store| {
+            for id in names.iter().filter(|name| outcrop_job::home::is_id(name)) {
+                let folder = jobs.join(id);
+                // `request.json` alone, and of the network: `outcrop train` notes where paths start, and plans.
+                let Ok(files) = fs_err::read_dir(&folder) else { continue };
+                let files = files.flatten().map(|entry| entry.file_name());
+                if JobRow::find(store, id)?.is_none() && files.eq(["request.json"]) && is_old(&folder) {
+                    fs_err::remove_dir_all(&folder)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// One look at everything.
     fn tick(&mut self) -> Result<(), ApiError> {
         self.reap()?;
@@ -114,26 +136,33 @@ impl Supervisor {
             self.look_at(&job)?;
         }
         for job in self.state.store().read(|store| JobRow::in_phase(store, Phase::Waiting))? {
-            let folder = self.folder(&job)?;
-            if folder.stop_requested() {
-                self.state.store().change_job(&job.id, |job| job.turn(JobStatus::Stopped))?;
-                self.state.note_stopped(&job)?;
-            } else if self.workers.len() < self.launch.slots && self.state.store().take_waiting(&job.id)? {
-                self.spawn(&job)?;
+            // One job's folder that can't be used keeps no other job waiting.
+            if let Err(error) = self.consider(&job) {
+                self.report(&format!("job `{}` ({}) can't begin: {}", job.name, job.id, error.message));
             }
         }
         Ok(())
     }
 
-    /// The folder of a job, made now where the service was killed before it could.
+    /// Starts a waiting job where there is room, or takes it off the queue where it was stopped.
+    fn consider(&mut self, job: &JobRow) -> Result<(), ApiError> {
+        if self.folder(job)?.stop_requested() {
+            self.state.store().change_job(&job.id, |job| job.turn(JobStatus::Stopped))?;
+            self.state.note_stopped(job)?;
+        } else if self.workers.len() < self.launch.slots && self.state.store().take_waiting(&job.id)? {
+            self.spawn(job)?;
+        }
+        Ok(())
+    }
+
+    /// The folder of a job, made again where someone took it away.
     fn folder(&self, job: &JobRow) -> Result<JobFolder, ApiError> {
         let directory = self.state.home().job_dir(&job.id)?;
         match JobFolder::open(&directory) {
             Ok(folder) => Ok(folder),
             Err(_) => {
                 if directory.is_dir() {
-                    // Killed between the folder and the request in it.
-                    fs_err::remove_dir_all(&directory)?;
+                    fs_err::remove_dir_all(&directory)?; // without a request it is no job's
                 }
                 Ok(JobFolder::create(&directory, &job.request)?)
             }
@@ -229,5 +258,43 @@ impl Supervisor {
         let why = job.failure.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         self.report(&format!("job `{}` ({id}) is {}{why}", job.name, job.status));
         Ok(())
+    }
+}
+
+/// Whether a folder has not been written to for a while: an `outcrop train` may be about to write its next file.
+fn is_old(folder: &std::path::Path) -> bool {
+    let written = fs_err::metadata(folder).and_then(|metadata| metadata.modified());
+    written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > Duration::from_secs(60)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+    use outcrop_job::Request;
+    use std::time::SystemTime;
+
+    #[test]
+    fn only_requests_that_were_never_answered_are_cleared() {
+        let place = tempfile::tempdir().unwrap();
+        let home = outcrop_job::Home::at(place.path().join("home"));
+        let state = AppState::open(home.clone(), Settings::default()).unwrap();
+        let report = Box::new(|_: &str| {});
+        let launch = Launch { program: "none".into(), slots: 1, device: None, niceness: 0, report };
+        let supervisor = Supervisor { state, launch, workers: BTreeMap::new() };
+        let make = |id: &str, more: Option<&str>, seconds: u64| {
+            let folder = JobFolder::create(&home.job_dir(id).unwrap(), &Request::default()).unwrap();
+            if let Some(file) = more {
+                fs_err::write(folder.root().join(file), "").unwrap();
+            }
+            let time = SystemTime::now() - Duration::from_secs(seconds);
+            fs_err::File::open(folder.root()).unwrap().file().set_modified(time).unwrap();
+        };
+        make("unanswered01", None, 100);
+        make("justbegun001", None, 1);
+        make("ofthecommand", Some("start"), 100);
+        supervisor.clear_unanswered().unwrap();
+        assert!(home.job("unanswered01").is_err());
+        assert!(home.job("justbegun001").is_ok() && home.job("ofthecommand").is_ok());
     }
 }

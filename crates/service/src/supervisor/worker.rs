@@ -47,7 +47,10 @@ impl Worker {
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(folder.root());
         #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        {
+            use std::os::unix::process::CommandExt;
+            command.arg0("outcrop").process_group(0);
+        }
         let child = command.spawn()?;
         #[cfg(unix)]
         if let Some(pid) = process(child.id()) {

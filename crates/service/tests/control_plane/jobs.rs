@@ -3,6 +3,9 @@
 use super::{Bench, encoded};
 use serde_json::{Value, json};
 
+/// A change to a request, and what the refusal says.
+type Case = (fn(&mut Value), &'static str);
+
 async fn refused(bench: &Bench, change: impl FnOnce(&mut Value)) -> (u16, String, String) {
     let mut body = Bench::request("a-job");
     change(&mut body);
@@ -86,7 +89,7 @@ async fn members_that_break_a_constraint_are_named_together() {
     .await;
     assert_eq!((status, code.as_str()), (400, "ValidationException"));
     assert!(message.starts_with("2 validation errors detected: Value 'bad name!' at 'jobName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9]"), "{message}");
-    let cases: [(fn(&mut Value), &str); 9] = [
+    let cases: [Case; 9] = [
         (
             |body| body["customizationType"] = json!("BOGUS"),
             "Value 'BOGUS' at 'customizationType' failed to satisfy constraint: Member must satisfy enum value set: [FINE_TUNING,",

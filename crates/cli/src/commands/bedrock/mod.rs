@@ -62,7 +62,7 @@ fn run_here(state: &AppState, arn: &str) -> anyhow::Result<()> {
     let job = state.home().job(id)?;
     let stop = super::train::stop_on_interrupt()?;
     let launch = Launch {
-        program: std::env::current_exe()?,
+        program: crate::commands::own_program()?,
         slots: 1,
         device: None,
         niceness: 0,
