@@ -102,6 +102,28 @@ fn models_are_listed_shown_and_deleted() {
 }
 
 #[test]
+fn an_alias_stands_for_a_base_until_it_is_taken_away() {
+    let bench = Bench::new();
+    let id = "amazon.titan-text-express-v1";
+    let base = bench.path("base").canonicalize().unwrap();
+    let set = stdout(&bench, &["models", "alias", id, "base"]);
+    assert!(set.starts_with(&format!("`{id}` stands for `")) && set.contains("/base"), "{set}");
+    assert!(stdout(&bench, &["models", "alias"]).contains(id));
+    let mut request = bench.request(&[("maxSteps", "1")]);
+    request["baseModelIdentifier"] = json!(id);
+    let run = bench.run(&request).expect_success();
+    let path = run.job().plan()["base"]["path"].as_str().unwrap().to_string();
+    assert_eq!(std::path::Path::new(&path).canonicalize().unwrap(), base);
+    assert!(run.stderr().contains(&format!("warning: `{id}` is an alias here")), "{}", run.stderr());
+    stdout(&bench, &["models", "alias", id, "--remove"]);
+    assert!(!stdout(&bench, &["models", "alias"]).contains(id));
+    assert_eq!(refused(&bench, &["models", "alias", id, "--remove"]), format!("`{id}` has no entry"));
+    let message = refused(&bench, &["models", "alias", "My Model", "base"]);
+    assert!(message.contains("it has the form `provider.model`"), "{message}");
+    assert!(refused(&bench, &["models", "alias", id, "nowhere"]).contains("is not there"));
+}
+
+#[test]
 fn a_taken_model_name_is_refused_before_training() {
     let bench = tuned();
     let mut request = bench.request(&[]);
@@ -156,10 +178,16 @@ fn jobs_are_listed_and_shown() {
     for part in ["Completed", "6/6 steps", "12 records", run.job().folder.to_str().unwrap()] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
-    let message = refused(&bench, &["jobs", "show", "../models"]);
-    assert_eq!(message, "`../models` is no id; an id is 12 lower-case letters and digits");
-    let message = refused(&bench, &["jobs", "show", "abcdefghijk1"]);
-    assert!(message.ends_with("abcdefghijk1` is no job folder: it has no request.json"), "{message}");
+    let name = run.job().plan()["jobName"].as_str().unwrap().to_string();
+    assert_eq!(stdout(&bench, &["jobs", "show", &name]), shown, "by its name too");
+    for unknown in ["../models", "abcdefghijk1"] {
+        let message = refused(&bench, &["jobs", "show", unknown]);
+        assert_eq!(message, format!("there is no job `{unknown}`; `outcrop jobs list` names them"));
+    }
+    let logs = stdout(&bench, &["jobs", "logs", run.id()]);
+    assert!(logs.lines().count() > 6 && logs.contains("step 6: loss ") && logs.contains("completed: "), "{logs}");
+    let message = refused(&bench, &["jobs", "stop", run.id()]);
+    assert_eq!(message, format!("job `{}` is Completed; there is nothing to stop", run.id()));
 }
 
 #[test]

@@ -185,9 +185,21 @@ fn a_job_is_trained_and_its_model_lives_and_dies() {
     assert_eq!(tags["tags"], json!([{"key": "team", "value": "a"}]));
     let summary = service.get("/model-customization-jobs")["modelCustomizationJobSummaries"][0].clone();
     assert_eq!(summary["customModelArn"], arn);
+    assert_eq!(service.get("/custom-models")["modelSummaries"][0]["baseModelName"], "alias of base");
     assert_eq!(service.send("DELETE", "/custom-models/first-model", None).0, 200);
     assert!(names(&bench.path("home/models")).iter().all(|name| name == "lock"));
     assert_eq!(service.job("first")["outputModelArn"], arn, "the job keeps it");
+    // made again from what the job left in its output location
+    let artifacts = format!("s3://bucket/out/model-customization-job-{id}/model_artifacts");
+    bench.outcrop().args(["models", "restore", &artifacts]).assert().success();
+    let restored =
+        wait(|| Some(service.send("GET", "/custom-models/first-model", None)).filter(|(status, _)| *status == 200));
+    assert_eq!(restored.1["trainingMetrics"], job["trainingMetrics"]);
+    bench
+        .outcrop()
+        .args(["generate", "--model", "first-model", "--prompt", "a", "--max-tokens", "1"])
+        .assert()
+        .success();
     // the stand-in is said where the run is recorded
     let warnings = bench.job(&id).events_of("warning");
     assert!(

@@ -59,8 +59,8 @@ pub fn serve(home: Home, options: Options) -> Result<(), ServeError> {
         let listener = tokio::net::TcpListener::bind(address);
         let listener = listener.await.map_err(|source| ServeError::Listen { address, source })?;
         let address = listener.local_addr()?;
-        Supervisor::start(state.clone(), options.launch);
         (options.ready)(address);
+        Supervisor::start(state.clone(), options.launch);
         axum::serve(listener, app(state)).with_graceful_shutdown(stopped()).await?;
         Ok(())
     })

@@ -8,6 +8,7 @@ use outcrop_job::aliases::arn_id;
 use outcrop_job::sweep::SweepFolder;
 use outcrop_job::{Event, EventLog, JobFolder, JobStatus, ModelRecord, Record, home};
 
+use crate::operations::foundation_models;
 use crate::store::{JobMark, JobRow, ModelRow, ModelStatus, Origin, Phase, tags};
 use crate::{ApiError, AppState};
 
@@ -177,6 +178,7 @@ impl AppState {
     /// Puts a model into the index; a new one gets the tags that its job's request has for it.
     fn save_model(&self, record: ModelRecord, seen: String, is_new: bool) -> Result<(), ApiError> {
         let base_id = self.base_id(&record.base.identifier)?;
+        let base_name = foundation_models::name(&base_id, &record.base.path);
         self.store().write(|store| {
             let job = JobRow::find(store, &record.job_id)?;
             let former = ModelRow::find(store, &record.id)?;
@@ -187,6 +189,7 @@ impl AppState {
                 region: place(|job| &job.region, &self.settings().region),
                 account: place(|job| &job.account, &self.settings().account),
                 base_id: place(|job| &job.base_id, &base_id),
+                base_name,
                 job_id: record.job_id,
                 customization: record.customization_type.as_str().to_string(),
                 created: record.created.as_millisecond(),

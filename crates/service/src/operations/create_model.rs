@@ -39,6 +39,7 @@ pub(crate) fn create(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
         region: call.caller.region.clone(),
         account: call.caller.account.clone(),
         base_id: IMPORTED.into(),
+        base_name: String::new(),
         job_id: String::new(),
         customization: "IMPORTED".into(),
         created: now(),

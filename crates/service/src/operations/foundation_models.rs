@@ -1,6 +1,8 @@
 //! ListFoundationModels and GetFoundationModel: Bedrock's ids with what stands in for them here. A client of Bedrock
 //! shows only Bedrock's members, so the stand-in is said in the model's name; the rest of the sentence is in `outcrop`.
 
+use std::path::Path;
+
 use outcrop_job::aliases::{Aliases, EMBEDDED_ID, KNOWN, Resolved, known};
 use outcrop_job::request::CustomizationType;
 use serde_json::{Value, json};
@@ -14,9 +16,11 @@ use crate::{ApiError, AppState};
 const LONGEST_NAME: usize = 20;
 const BOTH: &[CustomizationType] = &[CustomizationType::FineTuning, CustomizationType::ContinuedPreTraining];
 
-/// The name of a base in listings of custom models.
-pub(crate) fn name(id: &str) -> &str {
-    known(id).map_or(id, |model| model.name)
+/// The name of a base in listings of custom models: that of the files which were trained, and that they stood in for
+/// another model where they did.
+pub(crate) fn name(id: &str, path: &Path) -> String {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    if known(id).is_some() { alias_name(&file) } else { file.into_owned() }
 }
 
 /// Every id: the embedded base's, the known ones, the user's own.

@@ -119,7 +119,7 @@ fn summary(model: &ModelRow) -> Value {
         "modelName": model.name,
         "creationTime": wire(model.created),
         "baseModelArn": base_arn(model),
-        "baseModelName": super::foundation_models::name(&model.base_id),
+        "baseModelName": model.base_name,
         "customizationType": model.customization,
         "ownerAccountId": model.account,
         "modelStatus": model.status.as_str(),

@@ -35,7 +35,7 @@ CREATE INDEX IF NOT EXISTS jobs_by_name ON jobs (name);
 CREATE INDEX IF NOT EXISTS jobs_by_phase ON jobs (phase);
 CREATE TABLE IF NOT EXISTS models (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, region TEXT NOT NULL, account TEXT NOT NULL, base_id TEXT NOT NULL,
-    job_id TEXT NOT NULL, customization TEXT NOT NULL, created INTEGER NOT NULL, status TEXT NOT NULL, failure TEXT,
+    base_name TEXT NOT NULL, job_id TEXT NOT NULL, customization TEXT NOT NULL, created INTEGER NOT NULL, status TEXT NOT NULL, failure TEXT,
     seen TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS tags (
     resource TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (resource, key));

@@ -30,6 +30,8 @@ pub struct ModelRow {
     pub account: String,
     /// Id of its base in ARNs.
     pub base_id: String,
+    /// The base in words: what stood in for it, where it is an alias.
+    pub base_name: String,
     /// The job that made it; empty for one that was read from S3.
     pub job_id: String,
     /// Bedrock's customization type.
@@ -44,7 +46,8 @@ pub struct ModelRow {
     pub seen: String,
 }
 
-const COLUMNS: &str = "id, name, region, account, base_id, job_id, customization, created, status, failure, seen";
+const COLUMNS: &str =
+    "id, name, region, account, base_id, base_name, job_id, customization, created, status, failure, seen";
 
 fn row(row: &Row) -> rusqlite::Result<ModelRow> {
     Ok(ModelRow {
@@ -53,12 +56,13 @@ fn row(row: &Row) -> rusqlite::Result<ModelRow> {
         region: row.get(2)?,
         account: row.get(3)?,
         base_id: row.get(4)?,
-        job_id: row.get(5)?,
-        customization: row.get(6)?,
-        created: row.get(7)?,
-        status: row.get(8)?,
-        failure: row.get(9)?,
-        seen: row.get(10)?,
+        base_name: row.get(5)?,
+        job_id: row.get(6)?,
+        customization: row.get(7)?,
+        created: row.get(8)?,
+        status: row.get(9)?,
+        failure: row.get(10)?,
+        seen: row.get(11)?,
     })
 }
 
@@ -66,12 +70,12 @@ impl ModelRow {
     /// Writes the whole row, new or old.
     pub fn save(&self, transaction: &Transaction) -> Result<(), ApiError> {
         let mut statement = transaction.prepare_cached(&format!(
-            "INSERT OR REPLACE INTO models ({COLUMNS}) VALUES (:id, :name, :region, :account, :base_id, :job_id, \
+            "INSERT OR REPLACE INTO models ({COLUMNS}) VALUES (:id, :name, :region, :account, :base_id, :base_name, :job_id, \
              :customization, :created, :status, :failure, :seen)"
         ))?;
         statement.execute(named_params! {
             ":id": self.id, ":name": self.name, ":region": self.region, ":account": self.account,
-            ":base_id": self.base_id, ":job_id": self.job_id, ":customization": self.customization,
+            ":base_id": self.base_id, ":base_name": self.base_name, ":job_id": self.job_id, ":customization": self.customization,
             ":created": self.created, ":status": self.status, ":failure": self.failure, ":seen": self.seen,
         })?;
         Ok(())

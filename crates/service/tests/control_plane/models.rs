@@ -18,6 +18,7 @@ async fn a_model_made_without_the_service_is_there_and_goes_with_its_folder() {
     let listed = bench.get("/custom-models?nameContains=made").await.body;
     let summary = &listed["modelSummaries"][0];
     assert_eq!((&summary["modelArn"], &summary["ownerAccountId"]), (&json!(arn), &json!("123456789012")));
+    assert_eq!(summary["baseModelName"], "nowhere", "the files that were trained");
     for none in [
         "isOwned=false",
         "modelStatus=Failed",
