@@ -384,6 +384,21 @@ fn the_service_ends_on_ctrl_c_and_its_job_goes_on() {
     assert!(String::from_utf8(listed.stdout).unwrap().contains("Stopped"));
 }
 
+#[test]
+fn region_account_and_device_are_the_services() {
+    let bench = bench();
+    let arguments = ["--region", "eu-west-3", "--account", "210987654321", "--device", "cuda:7"];
+    let service = Service::start(&bench, &arguments);
+    service.create(&request("first"));
+    let job = service.ended("first");
+    let arn = job["jobArn"].as_str().unwrap();
+    assert!(arn.starts_with("arn:aws:bedrock:eu-west-3:210987654321:model-customization-job/"), "{arn}");
+    assert_eq!(job["status"], "Failed", "no machine has it: {job}");
+    assert!(job["failureMessage"].as_str().unwrap().contains("cuda"), "{job}");
+    let wrong = bench.outcrop().args(["serve", "--account", "12"]).output().unwrap();
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("an account is twelve digits"));
+}
+
 const ARTICLE: [&str; 12] = [
     "bedrock",
     "create-model-customization-job",
@@ -416,6 +431,10 @@ fn the_articles_command_runs_without_a_service_and_without_a_model_name() {
     let job = bench.outcrop().args(["bedrock", "get-model-customization-job", "--job-id", arn]).output().unwrap();
     let job: Value = serde_json::from_slice(&job.stdout).unwrap();
     assert_eq!((&job["status"], &job["outputModelName"]), (&json!("Completed"), &json!("my-classification-job")));
+    let elsewhere = ["bedrock", "get-foundation-model", "--model-id", "pebble", "--region", "eu-west-3"];
+    let base = bench.outcrop().args(elsewhere).output().unwrap();
+    let base: Value = serde_json::from_slice(&base.stdout).unwrap();
+    assert_eq!(base["modelDetails"]["modelArn"], "arn:aws:bedrock:eu-west-3::foundation-model/outcrop.pebble-v1:0");
     let again = bench.outcrop().args(ARTICLE).args(["--job-name", "my-classification-job"]).output().unwrap();
     assert_eq!(
         error_of(&String::from_utf8(again.stderr).unwrap()),

@@ -1,10 +1,10 @@
 """The service under real clients: the aws command line and boto3 from PyPI, unmodified, against `outcrop serve`.
 
-usage: service.py BINARY
+usage: service.py BINARY [NODE_FOLDER]
 
 Runs the two commands of a well-known article to `Completed` with `--custom-model-name` added and the service's address
 in AWS_ENDPOINT_URL, then the whole life of jobs and models with boto3. Files go into the home's S3 folder by hand, not
-through S3 calls. Prints what was checked; any difference is an error."""
+through S3 calls. With NODE_FOLDER, which has the AWS SDK for JavaScript, service.mjs runs too. Prints what was checked; any difference is an error."""
 
 import json
 import os
@@ -233,6 +233,14 @@ def life(service, client):
     print("the whole life of jobs and models with boto3")
 
 
+def javascript(service, client, folder):
+    script = Path(__file__).with_name("service.mjs")
+    environment = os.environ | {"NO_PROXY": "127.0.0.1"}
+    subprocess.run(["node", script, folder, service.address], env=environment, check=True, timeout=120)
+    assert ended(client, "from-javascript")["status"] == "Completed"
+    print("the SDK for JavaScript creates and lists")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         service = Service(sys.argv[1], Path(folder))
@@ -241,6 +249,8 @@ def main():
             aliases(service, client)
             articles(service, client)
             life(service, client)
+            if len(sys.argv) > 2:
+                javascript(service, client, sys.argv[2])
         except BaseException:
             print(Path(service.log.name).read_text(), file=sys.stderr)
             raise

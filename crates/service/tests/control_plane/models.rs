@@ -148,3 +148,26 @@ async fn a_model_is_made_from_artifacts_and_a_bad_folder_fails_it() {
     let taken = bench.post("/custom-models/create-custom-model", &body("again", "artifacts")).await;
     assert_eq!(taken.error().2, "The provided model name is currently in use.");
 }
+
+#[tokio::test]
+async fn a_model_is_asked_by_any_of_its_names() {
+    use outcrop_service::{Target, target};
+    let bench = Bench::new();
+    bench.model("abcdefghijk1", "first", "zzzzzzzzzzz1");
+    let body = json!({"modelDeploymentName": "a-deployment", "modelArn": "first"});
+    let deployed = bench.post("/model-customization/custom-model-deployments", &body).await.body;
+    let body = json!({"modelUnits": 1, "provisionedModelName": "a-base", "modelId": "amazon.titan-text-lite-v1"});
+    let provisioned = bench.post("/provisioned-model-throughput", &body).await.body;
+    let model = bench.get("/custom-models/first").await.body;
+    let arns = [&deployed["customModelDeploymentArn"], &model["modelArn"]].map(|arn| arn.as_str().unwrap());
+    for identifier in [arns[0], arns[1], "first", "a-deployment"] {
+        let Target::Custom(found) = target(&bench.state, identifier).unwrap() else { panic!("{identifier}") };
+        assert_eq!(found.id, "abcdefghijk1", "{identifier}");
+    }
+    let arn = provisioned["provisionedModelArn"].as_str().unwrap();
+    for identifier in [arn, "a-base", "amazon.titan-text-lite-v1", "pebble"] {
+        let Target::Base(found) = target(&bench.state, identifier).unwrap() else { panic!("{identifier}") };
+        assert_eq!(found.base, "pebble", "{identifier}");
+    }
+    assert_eq!(target(&bench.state, "nothing").unwrap_err().code, "ResourceNotFoundException");
+}
