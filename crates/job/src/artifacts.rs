@@ -28,7 +28,7 @@ pub fn write(models: &ModelStore, record: &ModelRecord, output: &Path) -> Result
     Ok(folder)
 }
 
-/// Makes a model of the store from a folder that [`write`] has made, with an id and, where given, a name of its own.
+/// Makes a model of the store from a folder that [`write()`] has made, with an id and, where given, a name of its own.
 ///
 /// # Errors
 /// The folder is no such one or is damaged; the name is taken; the disk.
