@@ -15,6 +15,7 @@ mod job;
 pub mod memory;
 pub mod observer;
 mod optimizer;
+mod pages;
 mod preflight;
 mod recorder;
 mod run;

@@ -1,8 +1,7 @@
 //! A sweep: the trials of a request whose hyperparameters are lists. `plan` says which trials share steps, `conduct` runs
 //! them, `trial` is one of them, `race` ends losers early, `select` chooses the winner, `verdict` judges it on a test set
-//! that selection never saw, and `report`, `charts` and `page` show it all. Every trial is an ordinary job.
+//! that selection never saw, and `report` and `page` show it all. Every trial is an ordinary job.
 
-mod charts;
 mod conduct;
 mod page;
 mod plan;

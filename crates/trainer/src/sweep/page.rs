@@ -1,10 +1,11 @@
 //! The sweep as one HTML file that needs nothing else: pictures inline, no script, light or dark as its reader has it.
 
-use super::charts::{Axis, Cell, Series, heatmap, plot};
 use super::report::{Balance, balance, planned, status, table};
 use super::{Group, SweepOutcome};
-use crate::{Result, TrainError};
-use minijinja::{Environment, context};
+use crate::Result;
+use crate::pages::charts::{Axis, Cell, Series, heatmap, plot};
+use crate::pages::render as render_page;
+use minijinja::context;
 use outcrop_eval::report;
 use outcrop_job::sweep::TrialResult;
 use outcrop_job::{Event, JobFolder, StringMap, atomic, timestamp};
@@ -20,16 +21,12 @@ pub(crate) fn write(outcome: &SweepOutcome) -> Result<()> {
 }
 
 fn render(outcome: &SweepOutcome) -> Result<String> {
-    let failed = |error: minijinja::Error| TrainError::Plan(format!("the sweep's page: {error}"));
-    let mut environment = Environment::new();
-    environment.add_template("page.html", TEMPLATE).map_err(failed)?;
     let plan = &outcome.plan;
     let (header, rows) = table(outcome);
     let winner = outcome.selection.as_ref().and_then(|s| outcome.results.iter().find(|r| r.trial == s.winner));
     let ended = outcome.results.iter().filter(|result| result.final_loss().is_some()).count();
     let reasons: Vec<_> = outcome.results.iter().filter_map(|r| Some((r.trial, r.reason.clone()?))).collect();
-    let page = environment.get_template("page.html").map_err(failed)?;
-    let html = page.render(context! {
+    let values = context! {
         name => &plan.name,
         id => &plan.sweep_id,
         created => timestamp::to_text(plan.created),
@@ -56,8 +53,8 @@ fn render(outcome: &SweepOutcome) -> Result<String> {
         header => header,
         rows => rows,
         reasons => reasons,
-    });
-    html.map_err(failed)
+    };
+    render_page("sweep.html", TEMPLATE, values)
 }
 
 /// What sharing saved, in a sentence.

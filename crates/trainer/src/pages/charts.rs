@@ -1,5 +1,5 @@
-//! The pictures of a sweep's page as inline SVG. Drawn here rather than by plotters, since their colours follow the
-//! reader's light or dark scheme by CSS and every point tells its trial when pointed at.
+//! The pictures of the pages as inline SVG. Drawn here rather than by plotters, since their colours follow the
+//! reader's light or dark scheme by CSS and every line tells what it is when pointed at.
 
 use std::fmt::Write;
 

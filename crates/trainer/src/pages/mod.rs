@@ -1,0 +1,33 @@
+//! What the HTML pages of sweeps and reports share: one style, light or dark as its reader has it, and pictures. A page
+//! needs nothing else than itself: no script, no font, no picture from elsewhere.
+
+pub(crate) mod charts;
+
+use crate::{Result, TrainError};
+use minijinja::{Environment, Value};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page of a template, whose name ends in `.html` so that every value is escaped. It can include `style.css`.
+pub(crate) fn render(name: &str, template: &str, values: Value) -> Result<String> {
+    let failed = |error: minijinja::Error| TrainError::Plan(format!("the page `{name}` can't be made: {error:#}"));
+    let mut environment = Environment::new();
+    environment.add_template("style.css", STYLE).map_err(failed)?;
+    environment.add_template(name, template).map_err(failed)?;
+    environment.get_template(name).and_then(|page| page.render(values)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minijinja::context;
+
+    #[test]
+    fn values_are_escaped_and_the_style_is_not() {
+        let page = render("page.html", "<style>{% include 'style.css' %}</style>{{ name }}", context! { name => "<b>&" });
+        let page = page.unwrap();
+        assert!(page.contains("font: 16px/1.5 system-ui") && page.ends_with("&lt;b&gt;&amp;"), "{page}");
+        let error = render("page.html", "{{ name", context! {}).unwrap_err().to_string();
+        assert!(error.starts_with("the page `page.html` can't be made: "), "{error}");
+    }
+}
