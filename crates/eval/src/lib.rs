@@ -15,6 +15,7 @@ mod exact;
 #[cfg(test)]
 mod fixtures;
 mod headline;
+pub mod items;
 mod layout;
 mod lines;
 pub mod measures;

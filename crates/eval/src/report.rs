@@ -63,7 +63,9 @@ pub fn json(comparison: &Comparison) -> Result<String, EvalError> {
     Ok(serde_json::to_string_pretty(comparison)? + "\n")
 }
 
-fn size(suite: &SuiteComparison) -> String {
+/// Kind and size: `classification, 150 items in 30 clusters`.
+#[must_use]
+pub fn size(suite: &SuiteComparison) -> String {
     let kind = match suite.kind {
         SuiteKind::Pairs => "pairs",
         SuiteKind::Classification => "classification",
@@ -76,7 +78,8 @@ fn size(suite: &SuiteComparison) -> String {
 }
 
 /// Verdict, changes and warnings of a suite, one line each.
-fn facts(suite: &SuiteComparison) -> Vec<String> {
+#[must_use]
+pub fn facts(suite: &SuiteComparison) -> Vec<String> {
     let mut lines = vec![format!("verdict: {}", verdict(suite))];
     for measure in &suite.measures {
         if let Some(changes) = measure.changes {
@@ -99,7 +102,9 @@ fn facts(suite: &SuiteComparison) -> Vec<String> {
     lines
 }
 
-fn verdict(suite: &SuiteComparison) -> String {
+/// The verdict on a suite with its p value and margin.
+#[must_use]
+pub fn verdict(suite: &SuiteComparison) -> String {
     let words = match suite.verdict {
         Verdict::Task(TaskVerdict::Better) => "better".to_owned(),
         Verdict::Task(TaskVerdict::Worse) => "worse".to_owned(),
@@ -122,7 +127,9 @@ fn p_text(p_value: f64) -> String {
     if p_value < 0.0001 { "< 0.0001".into() } else { format!("= {p_value:.4}") }
 }
 
-fn method(comparison: &Comparison) -> Vec<String> {
+/// How the models were compared, in sentences.
+#[must_use]
+pub fn method(comparison: &Comparison) -> Vec<String> {
     let options = &comparison.options;
     vec![
         format!(
@@ -135,8 +142,9 @@ fn method(comparison: &Comparison) -> Vec<String> {
     ]
 }
 
-/// Name, base, tuned, difference, interval of a measure.
-fn cells(measure: &Measure) -> [String; 5] {
+/// Name, base, tuned, difference, interval of a measure; `-` where there is no interval.
+#[must_use]
+pub fn cells(measure: &Measure) -> [String; 5] {
     let digits = if measure.kind == MeasureKind::Perplexity { 2 } else { 4 };
     [
         measure.kind.name().to_owned(),
@@ -197,7 +205,8 @@ fn pieces(word: &str, length: usize) -> Vec<String> {
 }
 
 /// Text in which Markdown sees no markup: names come from files.
-fn escaped(text: &str) -> String {
+#[must_use]
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         if matches!(letter, '\\' | '`' | '*' | '_' | '<' | '>' | '#' | '|') && !text_is_arrow(&out, letter) {
