@@ -108,19 +108,25 @@ pub(crate) fn score(
     Ok((scores, notes))
 }
 
-/// The tuned model against its base, both scored on the same suites.
-pub(crate) fn judge(suites: Suites, base: Vec<Scores>, tuned: Vec<Scores>, seed: u64) -> Result<Comparison> {
+/// The tuned model against its base, both scored on the same suites, and the suites with their scores, task first.
+pub(crate) fn judge(
+    suites: Suites,
+    base: Vec<Scores>,
+    tuned: Vec<Scores>,
+    seed: u64,
+) -> Result<(Comparison, Vec<Scored>)> {
     if base.len() != suites.task.len() + suites.general.len() || base.len() != tuned.len() {
         return Err(TrainError::Plan("base and tuned model were scored on different suites".into()));
     }
     let tasks = suites.task.len();
-    let mut scored: Vec<Scored> = suites
+    let scored: Vec<Scored> = suites
         .task
         .into_iter()
         .chain(suites.general)
         .zip(base.into_iter().zip(tuned))
         .map(|(suite, (base, tuned))| Scored { suite, base, tuned })
         .collect();
-    let general = scored.split_off(tasks);
-    Ok(compare(&scored, &general, &CompareOptions { seed, ..CompareOptions::default() })?)
+    let (task, general) = scored.split_at(tasks);
+    let comparison = compare(task, general, &CompareOptions { seed, ..CompareOptions::default() })?;
+    Ok((comparison, scored))
 }

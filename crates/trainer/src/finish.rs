@@ -4,14 +4,15 @@ use crate::checkpoint::State;
 use crate::job::Job;
 use crate::observer::Stage;
 use crate::recorder::Recorder;
+use crate::report::{Context, JobPart, write_report};
 use crate::views::curve;
 use crate::{Result, TrainError, comparison};
 use candle_core::Tensor;
-use outcrop_eval::{Comparison, report};
+use outcrop_eval::Comparison;
 use outcrop_job::event::Event;
 use outcrop_job::model_record::{BaseReference, Metrics, ValidationMetric};
 use outcrop_job::model_store::ModelError;
-use outcrop_job::{ModelRecord, Request, artifacts, atomic, content_hash, home, metrics_csv, timestamp};
+use outcrop_job::{ModelRecord, Request, artifacts, content_hash, home, metrics_csv, timestamp};
 use outcrop_model::delta;
 use std::path::Path;
 
@@ -38,7 +39,7 @@ pub(crate) fn finish(parts: &mut Parts, request: &Request, output: &Path) -> Res
     let suites = std::mem::take(&mut parts.job.suites);
     let source = suites.task_source.clone();
     let base = std::mem::take(&mut parts.job.base_scores);
-    let comparison = comparison::judge(suites, base, tuned, parts.job.plan.hyperparameters.seed)?;
+    let (comparison, scored) = comparison::judge(suites, base, tuned, parts.job.plan.hyperparameters.seed)?;
     parts.job.suites.task_source = source;
 
     let value = serde_json::to_value(&comparison).map_err(|e| TrainError::Plan(e.to_string()))?;
@@ -48,7 +49,9 @@ pub(crate) fn finish(parts: &mut Parts, request: &Request, output: &Path) -> Res
     // all before the job is called completed, which is never resumed
     parts.recorder.retry_when_full(|recorder| {
         job.models.save(&record)?;
-        write_report(job, recorder, &comparison)?;
+        let about = JobPart { plan: &job.plan, records: &recorder.records, model: &record };
+        write_report(&job.folder.report_dir(), &comparison, &scored, &Context::of_job(about, &job.suites.task_source))?;
+        curve::draw(&recorder.records, &job.plan.job_name, &job.folder.report_dir().join("loss.svg"))?;
         metrics_csv::write_metrics(&recorder.records, output, &job.plan.job_id)?;
         if request.output_data_config.is_some() {
             // Without a location of the user's it would lie beside the store, which has it already.
@@ -133,13 +136,4 @@ fn last_validation(parts: &Parts) -> Vec<ValidationMetric> {
     (0..parts.job.data.validation.len() as u64)
         .filter_map(|set| Some(ValidationMetric { validation_loss: last(set)? }))
         .collect()
-}
-
-fn write_report(job: &Job, recorder: &Recorder, comparison: &Comparison) -> Result<()> {
-    let folder = job.folder.report_dir();
-    fs_err::create_dir_all(&folder)?;
-    atomic::write_atomic(&folder.join("report.md"), report::markdown(comparison).as_bytes())?;
-    atomic::write_atomic(&folder.join("report.json"), report::json(comparison)?.as_bytes())?;
-    curve::draw(&recorder.records, &job.plan.job_name, &folder.join("loss.svg"))?;
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The main job: [`Job::open`] resolves and checks everything, [`run()`] trains and finishes.
 //!
 //! `job` plan, `sets` data, `base` model, `preflight` probes, `run` the loop, `step` one optimizer step, `optimizer`,
-//! `schedule`, `checkpoint`, `snapshot`, `sweep`, `comparison` with the base, `finish`, and `views` of the events.
+//! `schedule`, `checkpoint`, `snapshot`, `sweep`, `comparison` with the base, `finish`, its `report`, and `views` of the events.
 //! Left out: the terminal (`outcrop-cli`), tokens (`outcrop-data`), layers (`outcrop-model`).
 
 pub mod base;
@@ -18,6 +18,7 @@ mod optimizer;
 mod pages;
 mod preflight;
 mod recorder;
+pub mod report;
 mod run;
 mod schedule;
 mod sets;

@@ -40,7 +40,7 @@ pub(crate) fn judge(
     bench.job.put(&tensors)?;
     let tuned = bench.job.score(&format!("{base_hash}+{}", record.delta_hash), Stage::ScoringTuned, &mut relay)?;
     let suites = std::mem::take(&mut bench.job.suites);
-    comparison::judge(suites, base, tuned, record.hyperparameters.seed)
+    Ok(comparison::judge(suites, base, tuned, record.hyperparameters.seed)?.0)
 }
 
 /// Writes it beside the sweep's other reports.

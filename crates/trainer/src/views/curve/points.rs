@@ -13,7 +13,7 @@ use super::style::{Line, SCALE, TRAINING, line, validation_line};
 pub(super) const COLUMNS: usize = 800;
 
 /// Step and value; a value that can't be drawn is NaN, a gap in the line.
-pub(super) type Point = (f64, f64);
+pub(crate) type Point = (f64, f64);
 
 /// What is drawn.
 pub(super) struct Curves {
@@ -106,7 +106,7 @@ fn extremes<'a>(points: impl IntoIterator<Item = &'a Point>) -> Option<(f64, f64
 
 /// Exponential moving average with a time constant of `window` steps, divided by the weight it has gathered, so that it
 /// starts at the first value instead of near 0 (as Adam's moments: Kingma & Ba 2015, section 3). Gaps stay gaps.
-pub(super) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
+pub(crate) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
     let decay = 1.0 - 1.0 / window as f64;
     let (mut average, mut weight) = (0.0, 0.0);
     let smooth = |&(step, value): &Point| {
@@ -121,7 +121,7 @@ pub(super) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
 }
 
 /// At most `4 * COLUMNS` of the points: first, lowest, highest and last of each of `COLUMNS` equal stretches.
-pub(super) fn thinned(points: &[Point]) -> Vec<Point> {
+pub(crate) fn thinned(points: &[Point]) -> Vec<Point> {
     if points.len() <= 4 * COLUMNS {
         return points.to_vec();
     }

@@ -1,0 +1,269 @@
+//! `report.html`: the verdict first, then the suites with their measures, what became of the items, the curves, the job.
+//! No script, no network. Its size is bounded: long lists and long texts are cut, and the page says by how much.
+
+use super::curves::Curves;
+use super::facts::{facts, lineage, settings};
+use super::suites::SuiteItems;
+use super::{Context, warnings};
+use crate::Result;
+use crate::pages::bars::{Tone, interval_bar};
+use crate::pages::render as render_page;
+use minijinja::context;
+use minijinja::value::Serde;
+use outcrop_eval::comparison::Verdict;
+use outcrop_eval::items::{Change, Confusion, ItemResult};
+use outcrop_eval::measures::Measure;
+use outcrop_eval::statistics::Interval;
+use outcrop_eval::verdict::{GeneralVerdict, TaskVerdict};
+use outcrop_eval::{Comparison, SuiteComparison, report};
+use outcrop_job::timestamp;
+use serde::Serialize;
+
+const TEMPLATE: &str = include_str!("page.html");
+/// Items shown of each change of a suite.
+const ITEMS: usize = 40;
+/// Items shown at either end of a suite that has no right and wrong.
+const ENDS: usize = 10;
+/// Characters of a text.
+const LENGTH: usize = 600;
+/// Labels of a confusion matrix.
+const LABELS: usize = 20;
+
+/// A measure as a row.
+#[derive(Serialize)]
+pub(super) struct Row {
+    name: String,
+    base: String,
+    tuned: String,
+    difference: String,
+    interval: String,
+    bar: Option<String>,
+    tone: &'static str,
+}
+
+#[derive(Serialize)]
+struct SuiteView<'a> {
+    list: &'a str,
+    name: &'a str,
+    hash: &'a str,
+    size: String,
+    verdict: String,
+    detail: String,
+    tone: &'static str,
+    rows: Vec<Row>,
+    facts: Vec<String>,
+    warnings: &'a [String],
+    confusion: Option<ConfusionView>,
+    groups: Vec<Group>,
+}
+
+#[derive(Serialize)]
+struct ConfusionView {
+    labels: Vec<String>,
+    /// Base, then tuned: its name, and a row for each right label.
+    sides: Vec<(&'static str, Vec<Vec<Count>>)>,
+    left_out: usize,
+}
+
+#[derive(Serialize)]
+struct Count {
+    count: usize,
+    /// Percent of the row's items.
+    share: usize,
+    right: bool,
+}
+
+#[derive(Serialize)]
+struct Group {
+    title: String,
+    tone: &'static str,
+    total: usize,
+    items: Vec<ItemView>,
+}
+
+#[derive(Serialize)]
+struct ItemView {
+    place: String,
+    prompt: Option<String>,
+    expected: Option<String>,
+    /// Base, then tuned: answer, whether right, NLL per token.
+    sides: [(Option<String>, Option<bool>, String); 2],
+}
+
+pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &Context) -> Result<String> {
+    let views: Vec<SuiteView> = suites.iter().map(view).collect();
+    let curves = context.job.map(|job| Curves::of(job.records));
+    let values = context! {
+        headline => arrows(&comparison.headline),
+        parts => headline_parts(&comparison.headline),
+        title => context.title,
+        base => context.base,
+        tuned => context.tuned,
+        task_source => context.task_source,
+        gate => context.job.and_then(|job| job.model.gate.as_deref()),
+        created => context.job.map(|job| timestamp::to_text(job.model.created)),
+        suites => Serde(&views),
+        method => report::method(comparison),
+        legend => curves.as_ref().map(Curves::legend),
+        losses => curves.as_ref().map(Curves::losses),
+        facts => context.job.as_ref().map(facts),
+        settings => context.job.map(settings),
+        lineage => context.job.map(lineage),
+        warnings => warnings(context),
+        length => LENGTH,
+    };
+    render_page("report.html", TEMPLATE, values)
+}
+
+/// The parts of a headline, which semicolons divide; the first weighs most.
+fn headline_parts(headline: &str) -> Vec<String> {
+    arrows(headline).split("; ").map(str::to_owned).collect()
+}
+
+fn arrows(text: &str) -> String {
+    text.replace("->", "→")
+}
+
+fn view<'a>(suite: &'a SuiteItems) -> SuiteView<'a> {
+    let compared = suite.compared;
+    let words = report::verdict(compared);
+    let (verdict, detail) = words.split_once(" (").unwrap_or((&words, ""));
+    // the first fact is the verdict, the last are the warnings, which stand apart
+    let mut facts = report::facts(compared);
+    facts.truncate(facts.len() - compared.warnings.len());
+    facts.remove(0);
+    SuiteView {
+        list: suite.list,
+        name: suite.name,
+        hash: suite.hash,
+        size: report::size(compared),
+        verdict: verdict.to_owned(),
+        detail: detail.trim_end_matches(')').to_owned(),
+        tone: tone(compared).class(),
+        rows: rows(compared),
+        facts,
+        warnings: &compared.warnings,
+        confusion: suite.confusion.as_ref().map(confusion_view),
+        groups: groups(&suite.items),
+    }
+}
+
+/// What a verdict means for its reader.
+pub(super) fn tone(suite: &SuiteComparison) -> Tone {
+    match suite.verdict {
+        Verdict::Task(TaskVerdict::Better) | Verdict::General(GeneralVerdict::NoForgettingShown) => Tone::Good,
+        Verdict::Task(TaskVerdict::Worse) | Verdict::General(GeneralVerdict::Forgot) => Tone::Bad,
+        Verdict::Task(TaskVerdict::NoDifferenceShown) | Verdict::General(GeneralVerdict::CannotTell { .. }) => {
+            Tone::Open
+        }
+    }
+}
+
+/// The measures of a suite; the margin belongs to the first.
+pub(super) fn rows(suite: &SuiteComparison) -> Vec<Row> {
+    let row = |(index, measure): (usize, &Measure)| {
+        let [name, base, tuned, difference, interval] = report::cells(measure);
+        let sign = if measure.kind.higher_is_better() { 1.0 } else { -1.0 };
+        let gain = measure.difference.interval.map(|interval| match sign > 0.0 {
+            true => interval,
+            false => Interval { low: -interval.high, high: -interval.low },
+        });
+        let margin = suite.margin.filter(|_| index == 0);
+        // a general suite is judged by its margin, not by zero, and by its first measure alone
+        let tone = match (suite.margin, index) {
+            (None, _) => Tone::of(gain),
+            (Some(_), 0) => tone(suite),
+            (Some(_), _) => Tone::Open,
+        };
+        let label = format!("{name}: {difference} {}", interval.trim_start_matches('-'));
+        let bar = interval_bar(sign * measure.difference.value, gain, margin, tone, label.trim_end());
+        Row { name, base, tuned, difference, interval, bar, tone: tone.class() }
+    };
+    suite.measures.iter().enumerate().map(row).collect()
+}
+
+/// The labels with most items, at most [`LABELS`] of them.
+fn confusion_view(confusion: &Confusion) -> ConfusionView {
+    let total = |label: &usize| confusion.base[*label].iter().sum::<usize>();
+    let mut kept: Vec<usize> = (0..confusion.labels.len()).collect();
+    kept.sort_by_key(|label| std::cmp::Reverse(total(label)));
+    kept.truncate(LABELS);
+    kept.sort_unstable();
+    let side = |counts: &Vec<Vec<usize>>| {
+        let row = |&gold: &usize| {
+            let count = |&answered: &usize| {
+                let count = counts[gold][answered];
+                Count { count, share: (100 * count).div_ceil(total(&gold).max(1)), right: gold == answered }
+            };
+            kept.iter().map(count).collect()
+        };
+        kept.iter().map(row).collect()
+    };
+    ConfusionView {
+        labels: kept.iter().map(|label| clipped(&confusion.labels[*label], 24)).collect(),
+        sides: vec![("base", side(&confusion.base)), ("tuned", side(&confusion.tuned))],
+        left_out: confusion.labels.len() - kept.len(),
+    }
+}
+
+/// Items by what became of them; where nothing is right or wrong, those whose NLL changed most.
+fn groups(items: &[ItemResult]) -> Vec<Group> {
+    let group = |title: &str, tone: Tone, total: usize, items: Vec<&ItemResult>| Group {
+        title: title.into(),
+        tone: tone.class(),
+        total,
+        items: items.into_iter().map(item_view).collect(),
+    };
+    if items.iter().any(|item| item.change.is_some()) {
+        let with = |change: Change| -> Vec<&ItemResult> { items.iter().filter(|i| i.change == Some(change)).collect() };
+        let of = |title: &str, tone: Tone, change: Change| {
+            let found = with(change);
+            group(title, tone, found.len(), found.into_iter().take(ITEMS).collect())
+        };
+        return vec![
+            of("broke: the base was right, the tuned model is wrong", Tone::Bad, Change::Broke),
+            of("fixed: the base was wrong, the tuned model is right", Tone::Good, Change::Fixed),
+            of("both wrong", Tone::Open, Change::BothWrong),
+        ];
+    }
+    let mut sorted: Vec<&ItemResult> = items.iter().filter(|item| item.gain().is_finite()).collect();
+    sorted.sort_by(|one, other| one.gain().total_cmp(&other.gain()));
+    let worse: Vec<&ItemResult> = sorted.iter().copied().take_while(|item| item.gain() < 0.0).collect();
+    let better: Vec<&ItemResult> = sorted.iter().rev().copied().take_while(|item| item.gain() > 0.0).collect();
+    let ends = |items: &[&'_ ItemResult]| items.len().min(ENDS);
+    vec![
+        group(
+            "less likely than before, the largest change first",
+            Tone::Bad,
+            worse.len(),
+            worse[..ends(&worse)].to_vec(),
+        ),
+        group(
+            "likelier than before, the largest change first",
+            Tone::Good,
+            better.len(),
+            better[..ends(&better)].to_vec(),
+        ),
+    ]
+}
+
+fn item_view(item: &ItemResult) -> ItemView {
+    let side = |result: &outcrop_eval::items::ModelResult| {
+        let answer = result.answer.as_deref().map(|answer| clipped(answer, LENGTH));
+        (answer, result.right, format!("{:.4}", result.nll_per_token()))
+    };
+    ItemView {
+        place: item.place.clone(),
+        prompt: item.prompt.as_deref().map(|prompt| clipped(prompt, LENGTH)),
+        expected: item.expected.as_deref().map(|expected| clipped(expected, LENGTH)),
+        sides: [side(&item.base), side(&item.tuned)],
+    }
+}
+
+/// At most so many characters, the last an ellipsis where there were more.
+pub(super) fn clipped(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(length - 1).chain(['…']).collect(),
+    }
+}
