@@ -302,7 +302,7 @@ fn conclude(outcome: &Outcome) -> anyhow::Result<()> {
         terminal::duration(outcome.seconds),
         outcome.model.name,
         outcome.model.id,
-        report.join("report.md").display(),
+        report.join("report.html").display(),
         report.join("loss.svg").display(),
         outcome.output.display(),
         outcome.model.name

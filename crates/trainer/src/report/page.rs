@@ -46,6 +46,7 @@ struct SuiteView<'a> {
     list: &'a str,
     name: &'a str,
     hash: &'a str,
+    path: &'a str,
     size: String,
     verdict: String,
     detail: String,
@@ -136,6 +137,7 @@ fn view<'a>(suite: &'a SuiteItems) -> SuiteView<'a> {
         list: suite.list,
         name: suite.name,
         hash: suite.hash,
+        path: &compared.path,
         size: report::size(compared),
         verdict: verdict.to_owned(),
         detail: detail.trim_end_matches(')').to_owned(),
@@ -253,7 +255,7 @@ fn item_view(item: &ItemResult) -> ItemView {
         (answer, result.right, format!("{:.4}", result.nll_per_token()))
     };
     ItemView {
-        place: item.place.clone(),
+        place: item.place.rsplit(['/', '\\']).next().unwrap_or_default().to_owned(),
         prompt: item.prompt.as_deref().map(|prompt| clipped(prompt, LENGTH)),
         expected: item.expected.as_deref().map(|expected| clipped(expected, LENGTH)),
         sides: [side(&item.base), side(&item.tuned)],

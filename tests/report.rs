@@ -1,0 +1,193 @@
+//! The report of a job and `outcrop compare` from outside: every form begins with the verdict, says the same, documents
+//! itself, and stays bounded and whole whatever is in the data.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod common;
+
+use common::{Bench, Run, records, repository};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Questions of two labels; prompt and labels would be markup if they weren't escaped.
+fn labelled(number: usize) -> String {
+    let line = |index: usize| {
+        let label = if index.is_multiple_of(3) { "<b>yes" } else { "no & no" };
+        format!(
+            "{}\n",
+            json!({"prompt": format!("Is <script>alert({index})</script> odd? \"{index}\""), "completion": label})
+        )
+    };
+    (0..number).map(line).collect()
+}
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.write("labels.jsonl", labelled(24));
+    bench.write("prose.txt", "the river and the stone, the winter and the house\n".repeat(20));
+    bench.write("validation.jsonl", records(4));
+    bench
+}
+
+/// A job whose tasks are a classification and a set of pairs, with general texts.
+fn job(bench: &Bench, name: &str, settings: &[(&str, &str)]) -> Run {
+    let mut all = vec![("evaluationData", "labels.jsonl, validation.jsonl"), ("generalData", "prose.txt")];
+    all.extend(settings);
+    let mut request = bench.request(&all);
+    request["jobName"] = json!(name);
+    request["validationDataConfig"] = json!({"validators": [{"s3Uri": "validation.jsonl"}]});
+    bench.run(&request).expect_success()
+}
+
+fn report(run: &Run, name: &str) -> String {
+    fs_err::read_to_string(run.job().folder.join("report").join(name)).unwrap()
+}
+
+fn report_json(run: &Run) -> Value {
+    serde_json::from_str(&report(run, "report.json")).unwrap()
+}
+
+/// Paths of all members: `measures[].base`.
+fn paths(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                found.insert(path.clone());
+                paths(value, &path, found);
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| paths(element, &format!("{at}[]"), found)),
+        _ => {}
+    }
+}
+
+/// The table of docs/report.md that tells of a top-level member.
+fn section<'a>(docs: &'a str, member: &str) -> &'a str {
+    let heading = format!("`{member}`");
+    let mut sections = docs.split("\n### ").skip(1);
+    sections
+        .find(|section| section.lines().next().unwrap().split(", ").any(|name| name == heading))
+        .unwrap_or_else(|| panic!("docs/report.md has no section for {heading}"))
+}
+
+#[test]
+fn every_member_of_a_report_is_documented() {
+    let bench = bench();
+    let whole = report_json(&job(&bench, "documented", &[]));
+    let docs = fs_err::read_to_string(repository().join("docs/report.md")).unwrap();
+    let mut found = BTreeSet::new();
+    paths(&whole, "", &mut found);
+    assert!(found.len() > 150, "{}", found.len());
+    let undocumented: Vec<&String> = found
+        .iter()
+        .filter(|path| {
+            let end = path.find(['.', '[']).unwrap_or(path.len());
+            let (member, rest) = path.split_at(end);
+            let rest = rest.strip_prefix("[].").or(rest.strip_prefix('.')).unwrap_or(rest);
+            let section = section(&docs, member);
+            // the elements of `suites` are written `[].name`
+            let names = [rest.to_string(), format!("[].{rest}")];
+            let family = rest.rsplit_once('.').map(|(family, _)| format!("`{family}.*`"));
+            !rest.is_empty()
+                && !names.iter().any(|name| section.contains(&format!("`{name}`")))
+                && !family.is_some_and(|family| section.contains(&family))
+        })
+        .collect();
+    assert!(undocumented.is_empty(), "not in docs/report.md: {undocumented:?}");
+}
+
+#[test]
+fn r32_every_form_begins_with_the_verdict() {
+    let bench = bench();
+    let run = job(&bench, "verdict", &[]);
+    let whole = report_json(&run);
+    let headline = whole["headline"].as_str().unwrap();
+    assert!(report(&run, "report.json").starts_with(&format!("{{\n  \"headline\": {}", whole["headline"])));
+    assert!(report(&run, "report.md").lines().next().unwrap().replace('\\', "").starts_with(headline));
+    let page = report(&run, "report.html").replace("&#x2f;", "/");
+    let (_, body) = page.split_once("<body>").unwrap();
+    let first = headline.split("; ").next().unwrap().replace("->", "→");
+    assert!(body.trim_start().starts_with(&format!("<h1><span>{first};</span>")), "{}", &body[..400]);
+    assert!(run.stdout().contains("report.html"), "{}", run.stdout());
+}
+
+#[test]
+fn items_and_their_counts_agree_in_every_form() {
+    let bench = bench();
+    let run = job(&bench, "items", &[]);
+    let whole = report_json(&run);
+    let changes = &whole["task"][0]["measures"][0]["changes"];
+    let items = whole["suites"][0]["items"].as_array().unwrap();
+    assert_eq!((whole["suites"][0]["name"].as_str(), items.len()), (whole["task"][0]["name"].as_str(), 24));
+    let count = |change: &str| items.iter().filter(|item| item["change"] == change).count();
+    assert_eq!((json!(count("fixed")), json!(count("broke"))), (changes["fixed"].clone(), changes["broke"].clone()));
+    let right = |model: &str| items.iter().filter(|item| item[model]["right"] == true).count() as f64 / 24.0;
+    for model in ["base", "tuned"] {
+        assert_eq!(json!(right(model)), whole["task"][0]["measures"][0][model], "{model}'s accuracy");
+        let confusion = &whole["suites"][0]["confusion"];
+        let diagonal = confusion[model][0][0].as_f64().unwrap() + confusion[model][1][1].as_f64().unwrap();
+        assert!((diagonal / 24.0 - right(model)).abs() < 1e-12);
+    }
+    let nll = items.iter().map(|item| item["tuned"]["nll"].as_f64().unwrap()).sum::<f64>()
+        / items.iter().map(|item| item["tuned"]["targets"].as_f64().unwrap()).sum::<f64>();
+    assert!((nll - whole["task"][0]["measures"][1]["tuned"].as_f64().unwrap()).abs() < 1e-9);
+    let (page, markdown) = (report(&run, "report.html"), report(&run, "report.md"));
+    for change in ["fixed", "broke"].into_iter().filter(|change| count(change) > 0) {
+        assert!(page.contains(&format!(">{}</b> {change}", count(change))), "{change}");
+        assert!(
+            markdown.contains(&format!(": {change}, {} of {}\n", count(change).min(10), count(change))),
+            "{change}"
+        );
+    }
+    assert_eq!(whole["curves"]["training"].as_array().unwrap().len(), 6);
+    assert_eq!(whole["curves"]["validation"][0]["losses"].as_array().unwrap().len(), 3);
+    assert_eq!(whole["model"]["comparison"], Value::Null);
+}
+
+#[test]
+fn what_stands_in_data_is_text_in_the_page_and_nothing_comes_from_elsewhere() {
+    let bench = bench();
+    let run = job(&bench, "escaped", &[]);
+    let page = report(&run, "report.html");
+    assert!(page.contains("&lt;script&gt;alert(") && page.contains("no &amp; no"), "prompt and label");
+    assert!(!page.contains("<script") && !page.contains("<b>yes"));
+    for outside in ["http:", "https:", "url(", "src=", "@import", "<link"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    for tag in ["section", "table", "details", "svg", "div", "tr", "td", "dl", "ul", "p", "span", "a"] {
+        let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "<{tag}>");
+    }
+}
+
+#[test]
+fn a_page_stays_small_and_says_what_it_leaves_out() {
+    let bench = Bench::new();
+    let line = |index: usize| {
+        let label = ["yes", "no"][index % 2];
+        format!("{}\n", json!({"prompt": format!("{index} {}", "long ".repeat(15)), "completion": label}))
+    };
+    bench.write("labels.jsonl", (0..300).map(line).collect::<String>());
+    let run = bench.completed(&[("evaluationData", "labels.jsonl"), ("maxSteps", "1"), ("learningRate", "1e-6")]);
+    let page = report(&run, "report.html");
+    let whole = report_json(&run);
+    assert_eq!(whole["suites"][0]["items"].as_array().unwrap().len(), 300);
+    let both_wrong =
+        whole["suites"][0]["items"].as_array().unwrap().iter().filter(|item| item["change"] == "both_wrong");
+    let both_wrong = both_wrong.count();
+    assert!(both_wrong > 40, "{both_wrong}");
+    assert!(page.contains(&format!("40 of {both_wrong} are shown; report.json has all.")));
+    assert!(page.matches(r#"<div class="item">"#).count() <= 3 * 40);
+    assert!(page.len() < 200_000, "{}", page.len());
+}
+
+#[test]
+fn a_job_without_suites_has_a_report_too() {
+    let bench = Bench::new();
+    let run = bench.completed(&[]);
+    let page = report(&run, "report.html");
+    assert!(page.contains("No suite was scored") && page.contains("loss over the steps"));
+    assert_eq!(report_json(&run)["suites"], json!([]));
+    assert!(Path::new(&run.job().folder).join("report/loss.svg").is_file());
+}
