@@ -191,3 +191,77 @@ fn a_job_without_suites_has_a_report_too() {
     assert_eq!(report_json(&run)["suites"], json!([]));
     assert!(Path::new(&run.job().folder).join("report/loss.svg").is_file());
 }
+
+/// `outcrop compare` with these arguments.
+fn compare(bench: &Bench, arguments: &[&str]) -> std::process::Output {
+    bench.outcrop().arg("compare").args(arguments).output().unwrap()
+}
+
+#[test]
+fn jobs_side_by_side_show_what_differs_and_each_verdict() {
+    let bench = bench();
+    let slow = job(&bench, "slow", &[("learningRate", "1e-4")]);
+    let fast = job(&bench, "fast", &[("learningRate", "0.05"), ("epochCount", "3")]);
+    let output = compare(&bench, &[slow.id(), "fast", "--output", "both"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let (slow_report, fast_report) = (report_json(&slow), report_json(&fast));
+    let mut lines = text.lines();
+    assert_eq!(lines.next().unwrap(), format!("slow: {}", slow_report["headline"].as_str().unwrap()));
+    assert_eq!(lines.next().unwrap(), format!("fast: {}", fast_report["headline"].as_str().unwrap()));
+    assert_eq!(lines.nth(1).unwrap().split_whitespace().collect::<Vec<_>>(), ["job", "epochCount", "learningRate"]);
+    assert_eq!(lines.next().unwrap().split_whitespace().collect::<Vec<_>>(), ["slow", "2", "0.0001"]);
+    let measure = &fast_report["general"][0]["measures"][0];
+    let (_, table) = text.split_once("prose, NLL per token\n").unwrap();
+    let row: Vec<&str> = table.lines().nth(2).unwrap().split_whitespace().collect();
+    let number = |name: &str| format!("{:.4}", measure[name].as_f64().unwrap());
+    assert_eq!(row[..3], ["fast", &number("base"), &number("tuned")]);
+    let page = fs_err::read_to_string(bench.path("both/compare.html")).unwrap().replace("&#x2f;", "/");
+    let (_, body) = page.split_once("<body>").unwrap();
+    let first = body.find(&slow_report["headline"].as_str().unwrap().replace("->", "→")).unwrap();
+    assert!(first < 400, "the verdicts come first: {first}");
+    assert!(page.contains("training loss of the jobs") && page.contains("validation loss of the jobs"));
+    assert_eq!(page.matches("<title>fast: training loss, smoothed</title>").count(), 1);
+    for outside in ["http:", "https:", "url(", "src=", "@import", "<link", "<script"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn jobs_of_the_same_settings_and_one_without_verdict() {
+    let bench = bench();
+    let one = job(&bench, "twin", &[]);
+    let other = job(&bench, "twin", &[]);
+    let output = compare(&bench, &[one.id(), other.id()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("the jobs have the same base, data and settings"), "{text}");
+    assert!(text.starts_with(&format!("twin ({}): ", one.id())), "{text}");
+    // the log of a job that was killed ends before the comparison
+    let events = other.job().folder.join("events.jsonl");
+    let log = fs_err::read_to_string(&events).unwrap();
+    let before: String =
+        log.lines().take_while(|line| !line.contains("\"comparison\"")).map(|l| format!("{l}\n")).collect();
+    fs_err::write(&events, before).unwrap();
+    let text = String::from_utf8(compare(&bench, &[one.id(), other.id()]).stdout).unwrap();
+    assert!(text.contains(&format!("twin ({}): no verdict: InProgress\n", other.id())), "{text}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_in_one_line() {
+    let bench = bench();
+    let one = job(&bench, "one", &[]);
+    let folder = one.job().folder;
+    let error = |arguments: &[&str]| {
+        let output = compare(&bench, arguments);
+        assert_eq!(output.status.code(), Some(1));
+        common::error_of(&String::from_utf8(output.stderr).unwrap())
+    };
+    let unknown = error(&["one", "two"]);
+    assert_eq!(unknown, "no job has the id, the name or the folder `two`; `outcrop jobs list` shows them");
+    let twice = error(&["one", &folder.display().to_string()]);
+    assert!(twice.contains("is given twice; name different jobs"), "{twice}");
+    let ambiguous = job(&bench, "one", &[]);
+    let error = error(&["one", ambiguous.id()]);
+    assert!(error.starts_with("2 jobs are named `one`; give an id: ") && error.contains(one.id()), "{error}");
+    assert_eq!(compare(&bench, &["one"]).status.code(), Some(2), "one job is nothing to compare");
+}

@@ -30,6 +30,8 @@ enum Command {
     Train(commands::train::Train),
     /// Train every combination of lists of settings, choose on validation data, judge the winner
     Sweep(commands::sweep::Sweep),
+    /// Put jobs side by side: settings that differ, verdicts, measures, curves
+    Compare(commands::compare::Compare),
     /// Generate text with a custom model or a base
     Generate(commands::generate::Generate),
     /// List, show, export, delete custom models; import and init bases
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Sweep(command) => command.run(),
         Command::Data(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Jobs(command) => command.run(),

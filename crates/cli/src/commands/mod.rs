@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub(crate) mod bedrock;
+pub(crate) mod compare;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod generate;

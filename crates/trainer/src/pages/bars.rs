@@ -38,25 +38,37 @@ impl Tone {
     }
 }
 
-/// The picture of a gain, which is above zero where the tuned model is better. `margin` is the loss that counts as
-/// forgetting, drawn as a dashed line at its place. `None` where the gain isn't finite.
-pub(crate) fn interval_bar(
-    gain: f64,
-    interval: Option<Interval>,
-    margin: Option<f64>,
-    tone: Tone,
-    name: &str,
-) -> Option<String> {
+/// A gain, which is above zero where the tuned model is better, and how it is drawn.
+pub(crate) struct Bar<'a> {
+    pub(crate) gain: f64,
+    pub(crate) interval: Option<Interval>,
+    /// The loss that counts as forgetting, drawn as a dashed line at its place.
+    pub(crate) margin: Option<f64>,
+    pub(crate) tone: Tone,
+    /// Where the picture ends; pictures with the same end can be compared.
+    pub(crate) end: f64,
+    /// Shown when pointed at.
+    pub(crate) name: &'a str,
+}
+
+/// The least end at which a gain, its interval and its margin fit into the picture.
+pub(crate) fn end(gain: f64, interval: Option<Interval>, margin: Option<f64>) -> f64 {
     let ends = interval.map_or([gain; 2], |interval| [interval.low, interval.high]);
-    let shown = [gain, ends[0], ends[1], margin.unwrap_or(0.0)];
-    let largest = shown.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    [gain, ends[0], ends[1], margin.unwrap_or(0.0)].iter().fold(0.0, |largest: f64, value| largest.max(value.abs()))
+}
+
+/// The picture of a gain; `None` where something isn't finite.
+pub(crate) fn interval_bar(bar: &Bar) -> Option<String> {
+    let Bar { gain, interval, margin, .. } = *bar;
+    let ends = interval.map_or([gain; 2], |interval| [interval.low, interval.high]);
+    let shown = [gain, ends[0], ends[1], margin.unwrap_or(0.0), bar.end];
     if !shown.iter().all(|value| value.is_finite()) {
         return None;
     }
-    let scale = if largest > 0.0 { (MIDDLE - 8.0) / largest } else { 0.0 };
+    let scale = if bar.end > 0.0 { (MIDDLE - 8.0) / bar.end } else { 0.0 };
     let at = |value: f64| MIDDLE + value * scale;
-    let tone = tone.class();
-    let label = super::charts::escaped(name);
+    let tone = bar.tone.class();
+    let label = super::charts::escaped(bar.name);
     let mut svg = format!(
         r#"<svg class="bar {tone}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}"><title>{label}</title>"#
     );
@@ -80,24 +92,30 @@ pub(crate) fn interval_bar(
 mod tests {
     use super::*;
 
+    fn bar(gain: f64, interval: Option<Interval>, margin: Option<f64>) -> Bar<'static> {
+        let end = end(gain, interval, margin);
+        Bar { gain, interval, margin, tone: Tone::of(interval), end, name: "a \"gain\"" }
+    }
+
     #[test]
     fn better_is_to_the_right_and_everything_fits() {
-        let gain = Interval { low: 0.25, high: 0.75 };
-        let svg = interval_bar(0.5, Some(gain), Some(0.25), Tone::of(Some(gain)), "a \"gain\"").unwrap();
+        let gain = bar(0.5, Some(Interval { low: 0.25, high: 0.75 }), Some(0.25));
+        let svg = interval_bar(&gain).unwrap();
         assert!(svg.contains(r#"class="bar good""#) && svg.contains("a &quot;gain&quot;"), "{svg}");
         assert!(svg.contains(r#"class="range" x1="109.3" x2="160.0""#), "{svg}");
         assert!(svg.contains(r#"class="margin" x1="58.7""#), "the margin is a loss: {svg}");
-        let loss = Interval { low: -3.0, high: -1.0 };
-        let loss = interval_bar(-2.0, Some(loss), None, Tone::of(Some(loss)), "").unwrap();
+        let loss = interval_bar(&bar(-2.0, Some(Interval { low: -3.0, high: -1.0 }), None)).unwrap();
         assert!(loss.contains(r#"class="bar bad""#) && loss.contains(r#"cx="33.3""#), "{loss}");
+        let smaller = interval_bar(&Bar { end: 1.5, ..gain }).unwrap();
+        assert!(smaller.contains(r#"x2="122.0""#), "half as far at twice the end: {smaller}");
     }
 
     #[test]
     fn without_an_interval_nothing_is_claimed() {
-        let svg = interval_bar(3.0, None, None, Tone::of(None), "").unwrap();
+        let svg = interval_bar(&bar(3.0, None, None)).unwrap();
         assert!(svg.contains(r#"class="bar open""#) && !svg.contains("range"), "{svg}");
-        assert!(interval_bar(0.0, None, None, Tone::of(None), "").unwrap().contains(r#"cx="84.0""#));
-        assert_eq!(interval_bar(f64::NAN, None, None, Tone::of(None), ""), None);
-        assert_eq!(interval_bar(1.0, Some(Interval { low: 0.0, high: f64::INFINITY }), None, Tone::Open, ""), None);
+        assert!(interval_bar(&bar(0.0, None, None)).unwrap().contains(r#"cx="84.0""#));
+        assert_eq!(interval_bar(&bar(f64::NAN, None, None)), None);
+        assert_eq!(interval_bar(&bar(1.0, Some(Interval { low: 0.0, high: f64::INFINITY }), None)), None);
     }
 }

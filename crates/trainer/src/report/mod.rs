@@ -2,11 +2,13 @@
 //! its tables) and `report.html` (a page that needs nothing else). Every form begins with the headline (R32). What the
 //! numbers mean is decided in `outcrop-eval`; here they are only shown.
 
+pub mod across;
 mod curves;
 mod facts;
 mod json;
 mod markdown;
 mod page;
+mod rows;
 mod suites;
 
 use crate::Result;

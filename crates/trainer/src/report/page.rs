@@ -3,19 +3,16 @@
 
 use super::curves::Curves;
 use super::facts::{facts, lineage, settings};
+use super::rows::{Row, rows, tone};
 use super::suites::SuiteItems;
 use super::{Context, warnings};
 use crate::Result;
-use crate::pages::bars::{Tone, interval_bar};
+use crate::pages::bars::Tone;
 use crate::pages::render as render_page;
 use minijinja::context;
 use minijinja::value::Serde;
-use outcrop_eval::comparison::Verdict;
 use outcrop_eval::items::{Change, Confusion, ItemResult};
-use outcrop_eval::measures::Measure;
-use outcrop_eval::statistics::Interval;
-use outcrop_eval::verdict::{GeneralVerdict, TaskVerdict};
-use outcrop_eval::{Comparison, SuiteComparison, report};
+use outcrop_eval::{Comparison, report};
 use outcrop_job::timestamp;
 use serde::Serialize;
 
@@ -28,18 +25,6 @@ const ENDS: usize = 10;
 const LENGTH: usize = 600;
 /// Labels of a confusion matrix.
 const LABELS: usize = 20;
-
-/// A measure as a row.
-#[derive(Serialize)]
-pub(super) struct Row {
-    name: String,
-    base: String,
-    tuned: String,
-    difference: String,
-    interval: String,
-    bar: Option<String>,
-    tone: &'static str,
-}
 
 #[derive(Serialize)]
 struct SuiteView<'a> {
@@ -148,40 +133,6 @@ fn view<'a>(suite: &'a SuiteItems) -> SuiteView<'a> {
         confusion: suite.confusion.as_ref().map(confusion_view),
         groups: groups(&suite.items),
     }
-}
-
-/// What a verdict means for its reader.
-pub(super) fn tone(suite: &SuiteComparison) -> Tone {
-    match suite.verdict {
-        Verdict::Task(TaskVerdict::Better) | Verdict::General(GeneralVerdict::NoForgettingShown) => Tone::Good,
-        Verdict::Task(TaskVerdict::Worse) | Verdict::General(GeneralVerdict::Forgot) => Tone::Bad,
-        Verdict::Task(TaskVerdict::NoDifferenceShown) | Verdict::General(GeneralVerdict::CannotTell { .. }) => {
-            Tone::Open
-        }
-    }
-}
-
-/// The measures of a suite; the margin belongs to the first.
-pub(super) fn rows(suite: &SuiteComparison) -> Vec<Row> {
-    let row = |(index, measure): (usize, &Measure)| {
-        let [name, base, tuned, difference, interval] = report::cells(measure);
-        let sign = if measure.kind.higher_is_better() { 1.0 } else { -1.0 };
-        let gain = measure.difference.interval.map(|interval| match sign > 0.0 {
-            true => interval,
-            false => Interval { low: -interval.high, high: -interval.low },
-        });
-        let margin = suite.margin.filter(|_| index == 0);
-        // a general suite is judged by its margin, not by zero, and by its first measure alone
-        let tone = match (suite.margin, index) {
-            (None, _) => Tone::of(gain),
-            (Some(_), 0) => tone(suite),
-            (Some(_), _) => Tone::Open,
-        };
-        let label = format!("{name}: {difference} {}", interval.trim_start_matches('-'));
-        let bar = interval_bar(sign * measure.difference.value, gain, margin, tone, label.trim_end());
-        Row { name, base, tuned, difference, interval, bar, tone: tone.class() }
-    };
-    suite.measures.iter().enumerate().map(row).collect()
 }
 
 /// The labels with most items, at most [`LABELS`] of them.
