@@ -148,15 +148,24 @@ pub fn cells(measure: &Measure) -> [String; 5] {
     let digits = if measure.kind == MeasureKind::Perplexity { 2 } else { 4 };
     [
         measure.kind.name().to_owned(),
-        format!("{:.digits$}", measure.base),
-        format!("{:.digits$}", measure.tuned),
-        format!("{:+.digits$}", measure.difference.value),
+        number(measure.base, digits),
+        number(measure.tuned, digits),
+        signed(measure.difference.value, digits),
         measure.difference.interval.map_or("-".to_owned(), |interval| bounds(interval, digits)),
     ]
 }
 
 fn bounds(interval: Interval, digits: usize) -> String {
-    format!("[{:+.digits$}, {:+.digits$}]", interval.low, interval.high)
+    format!("[{}, {}]", signed(interval.low, digits), signed(interval.high, digits))
+}
+
+/// From a million on in powers of ten: the perplexity of a model that diverged has no end.
+fn number(value: f64, digits: usize) -> String {
+    if value.abs() < 1e6 { format!("{value:.digits$}") } else { format!("{value:.2e}") }
+}
+
+fn signed(value: f64, digits: usize) -> String {
+    if value.abs() < 1e6 { format!("{value:+.digits$}") } else { format!("{value:+.2e}") }
 }
 
 fn text_table(measures: &[Measure]) -> String {

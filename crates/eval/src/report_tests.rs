@@ -100,6 +100,13 @@ Paired by item, 95 % intervals.";
 }
 
 #[test]
+fn numbers_without_end_stay_short() {
+    let mut huge = measure(MeasureKind::Perplexity, 90.5, 169_387_147.25);
+    huge.difference.interval = Some(Interval { low: 2e6, high: f64::INFINITY });
+    assert_eq!(cells(&huge), ["perplexity", "90.50", "1.69e8", "+1.69e8", "[+2.00e6, +inf]"]);
+}
+
+#[test]
 fn the_text_keeps_its_width_whatever_the_names() {
     let mut comparison = comparison();
     comparison.task[0].name = "a".repeat(300);

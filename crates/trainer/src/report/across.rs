@@ -200,14 +200,18 @@ impl Across {
         }
     }
 
-    /// Header and rows of a table as text.
+    /// Header and rows of a table as text, with verdicts where the measure decides.
     #[must_use]
     pub fn text_rows(&self, table: &MeasureTable) -> (Vec<String>, Vec<Vec<String>>) {
-        let header = ["job", "base", "tuned", "difference", "95 % interval", "verdict"].map(String::from).to_vec();
+        let mut header = ["job", "base", "tuned", "difference", "95 % interval"].map(String::from).to_vec();
+        let decides = table.rows.iter().any(|row| !row.verdict.is_empty());
+        header.extend(decides.then(|| "verdict".to_string()));
         let cells = |measured: &MeasureRow| {
             let Row { base, tuned, difference, interval, .. } = &measured.row;
             let name = self.entries[measured.job].name.clone();
-            vec![name, base.clone(), tuned.clone(), difference.clone(), interval.clone(), measured.verdict.clone()]
+            let mut row = vec![name, base.clone(), tuned.clone(), difference.clone(), interval.clone()];
+            row.extend(decides.then(|| measured.verdict.clone()));
+            row
         };
         (header, table.rows.iter().map(cells).collect())
     }
