@@ -34,6 +34,8 @@ pub enum Event {
     Step(Step),
     /// One validation set is scored.
     Validation(Validation),
+    /// How far the model is from its base on general text.
+    Monitor(Monitor),
     /// A checkpoint is on disk, whole.
     Checkpoint {
         /// Steps done.
@@ -52,6 +54,27 @@ pub enum Event {
     Interrupted {
         /// Steps done.
         step: u64,
+    },
+    /// The run ended before its last step by a setting of its request.
+    StoppedEarly {
+        /// Steps done.
+        step: u64,
+        /// Which setting.
+        cause: StopCause,
+        /// Why, on one line.
+        message: String,
+    },
+    /// The model is that of another step than the last one.
+    Kept {
+        /// The step whose checkpoint became the model.
+        kept_step: u64,
+        /// Steps done.
+        last_step: u64,
+        /// Its loss on the first validation set, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        validation_loss: Option<f64>,
+        /// Why, on one line.
+        message: String,
     },
     /// Something that the user should know, on one line.
     Warning {
@@ -85,6 +108,26 @@ pub enum Event {
         #[serde(with = "crate::float")]
         seconds: f64,
     },
+}
+
+/// What ends a run before its last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// The validation loss no longer got better.
+    EarlyStopping,
+    /// The model forgot more than it may.
+    MaxForgetting,
+}
+
+impl StopCause {
+    /// Its name in events and files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EarlyStopping => "early_stopping",
+            Self::MaxForgetting => "max_forgetting",
+        }
+    }
 }
 
 /// The size of what is about to run.
@@ -160,13 +203,35 @@ pub struct Validation {
     pub target_tokens: u64,
 }
 
+/// A look at a fixed sample of positions of general text; means over the positions, nats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// Steps done; 0 is the untouched base model.
+    pub step: u64,
+    /// Positions of the sample.
+    pub positions: u64,
+    /// NLL of the base.
+    #[serde(with = "crate::float")]
+    pub nll_base: f64,
+    /// NLL of the model.
+    #[serde(with = "crate::float")]
+    pub nll: f64,
+    /// KL(base || model) over the whole vocabulary.
+    #[serde(with = "crate::float")]
+    pub kl: f64,
+}
+
 impl Event {
     /// Steps done at this event, where it tells.
     pub fn step(&self) -> Option<u64> {
         match self {
             Self::Step(step) => Some(step.step),
             Self::Validation(validation) => Some(validation.step),
-            Self::Checkpoint { step, .. } | Self::Resumed { step } | Self::Interrupted { step } => Some(*step),
+            Self::Monitor(monitor) => Some(monitor.step),
+            Self::Checkpoint { step, .. }
+            | Self::Resumed { step }
+            | Self::Interrupted { step }
+            | Self::StoppedEarly { step, .. } => Some(*step),
             _ => None,
         }
     }
@@ -213,9 +278,13 @@ pub(crate) mod tests {
             Event::Started { engine_version: "0.1.0".into(), pid: 7 },
             step(1, 0, 2.0f64.sqrt()),
             validation(1, 0, 0, 0.1 + 0.2),
+            Event::Monitor(Monitor { step: 1, positions: 256, nll_base: 3.5, nll: f64::INFINITY, kl: 0.1 + 0.2 }),
             Event::Checkpoint { step: 1, path: "checkpoints/1".into(), bytes: 9 },
             Event::Resumed { step: 1 },
             Event::Interrupted { step: 1 },
+            Event::StoppedEarly { step: 1, cause: StopCause::EarlyStopping, message: "no better".into() },
+            Event::Kept { kept_step: 1, last_step: 2, validation_loss: Some(0.5), message: "lowest".into() },
+            Event::Kept { kept_step: 1, last_step: 2, validation_loss: None, message: "last".into() },
             Event::Warning { message: "a \"quoted\"\nline".into() },
             Event::Coverage { tensors: 1, changed_fraction: 0.999 },
             Event::Comparison { comparison: serde_json::json!({"tasks": [{"difference": -0.25}], "event": "kept"}) },
