@@ -1,11 +1,10 @@
 //! Several jobs side by side: the settings in which they differ, each verdict, each suite's measures, the curves over one
 //! another. Every number is a job against its own base; jobs are not tested against each other.
 
-use super::curves::{Curves, line, loss_axis, window};
+use super::curves::{Curves, MonitorPoint, course, line, loss_axis};
 use super::rows::{Row, reach, row, tone};
 use crate::pages::charts::{Axis, Series, plot};
 use crate::pages::render as render_page;
-use crate::views::curve::{smoothed, thinned};
 use crate::{Result, TrainError};
 use minijinja::context;
 use minijinja::value::Serde;
@@ -226,7 +225,6 @@ impl Across {
 
     fn render(&self) -> Result<String> {
         let (keys, settings) = self.settings();
-        let (training, validation) = self.curves();
         let job = |entry: &Entry| {
             let headline = entry.headline().replace("->", "→");
             let loss = entry.curves.training.last().map(|(_, loss, _)| format!("{loss:.4}"));
@@ -237,20 +235,17 @@ impl Across {
             keys,
             settings,
             tables => Serde(self.tables()),
-            training,
-            validation,
+            pictures => self.pictures(),
         };
         render_page("compare.html", TEMPLATE, values)
     }
 
-    /// Training and validation losses of all jobs over their epochs; None where no job has a validation set.
-    fn curves(&self) -> (String, Option<String>) {
+    /// What the jobs' curves are over their epochs, those that were measured.
+    fn pictures(&self) -> Vec<(&'static str, String)> {
         let axis = || Axis { name: "epochs", logarithmic: false, holds: Some(0.0), whole: true };
         let training = self.entries.iter().enumerate().map(|(index, entry)| {
-            let losses = entry.curves.training.iter().filter(|(_, loss, _)| loss.is_finite());
-            let points: Vec<(f64, f64)> = losses.map(|(step, loss, _)| (entry.epochs(*step), *loss)).collect();
-            let title = format!("{}: training loss, smoothed", entry.name);
-            line(title, index, "", thinned(&smoothed(&points, window(points.len()))))
+            let points = course(&entry.curves.training_points(|step| entry.epochs(step)));
+            line(format!("{}: training loss", entry.name), index, "", points)
         });
         let training: Vec<Series> = training.collect();
         let mut validation: Vec<Series> = Vec::new();
@@ -261,8 +256,20 @@ impl Across {
                 validation.push(Series { marked: true, ..line(title, index, "", points) });
             }
         }
-        let validation = (!validation.is_empty())
-            .then(|| plot("validation loss of the jobs", &axis(), &loss_axis(), &validation, HEIGHT));
-        (plot("training loss of the jobs", &axis(), &loss_axis(), &training, HEIGHT), validation)
+        let mut forgetting: Vec<Series> = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate().filter(|(_, entry)| !entry.curves.monitor.is_empty()) {
+            let rise = |point: &MonitorPoint| (entry.epochs(point.step), point.nll - point.nll_base);
+            let points = entry.curves.monitor.iter().map(rise).collect();
+            forgetting
+                .push(Series { marked: true, ..line(format!("{}: general text", entry.name), index, "", points) });
+        }
+        let rise = Axis { name: "rise of the NLL, nats per token", logarithmic: false, holds: Some(0.0), whole: false };
+        let pictures = [
+            ("Training loss", "training loss of the jobs", training, loss_axis()),
+            ("Validation loss", "validation loss of the jobs", validation, loss_axis()),
+            ("Forgetting: general text", "rise of the NLL on general text", forgetting, rise),
+        ];
+        let measured = pictures.into_iter().filter(|(_, _, series, _)| !series.is_empty());
+        measured.map(|(title, name, series, y)| (title, plot(name, &axis(), &y, &series, HEIGHT))).collect()
     }
 }

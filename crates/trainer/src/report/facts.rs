@@ -29,6 +29,16 @@ pub(super) fn facts(job: &JobPart) -> Vec<(&'static str, String)> {
         Event::Step(step) => Some(format!("{:.4} nats per target", step.loss)),
         _ => None,
     };
+    let stopped = |event: &Event| match event {
+        Event::StoppedEarly { step, message, .. } => Some(format!("at step {}: {message}", thousands(*step))),
+        _ => None,
+    };
+    let kept = |event: &Event| match event {
+        Event::Kept { kept_step, message, .. } => Some(format!("of step {}: {message}", thousands(*kept_step))),
+        _ => None,
+    };
+    facts.extend(last(job.records, stopped).map(|text| ("stopped early", text)));
+    facts.extend(last(job.records, kept).map(|text| ("model", text)));
     facts.extend(last(job.records, changed).map(|text| ("changed", text)));
     facts.extend(last(job.records, loss).map(|text| ("last training loss", text)));
     facts

@@ -87,11 +87,12 @@ pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &C
         tuned => context.tuned,
         task_source => context.task_source,
         gate => context.job.and_then(|job| job.model.gate.as_deref()),
-        created => context.job.map(|job| timestamp::to_text(job.model.created)),
+        created => context.job.map(|job| minute(&timestamp::to_text(job.model.created))),
         suites => Serde(&views),
         method => report::method(comparison),
         legend => curves.as_ref().map(Curves::legend),
         losses => curves.as_ref().map(Curves::losses),
+        pictures => Serde(curves.as_ref().map(Curves::forgetting).unwrap_or_default()),
         facts => context.job.as_ref().map(facts),
         settings => context.job.map(settings),
         lineage => context.job.map(lineage),
@@ -104,6 +105,11 @@ pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &C
 /// The parts of a headline, which semicolons divide; the first weighs most.
 fn headline_parts(headline: &str) -> Vec<String> {
     arrows(headline).split("; ").map(str::to_owned).collect()
+}
+
+/// `2026-11-26T18:49:05.895Z` as `2026-11-26 18:49 UTC`.
+fn minute(time: &str) -> String {
+    format!("{} UTC", time.chars().take(16).collect::<String>().replace('T', " "))
 }
 
 fn arrows(text: &str) -> String {

@@ -21,7 +21,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use axis::{Axis, LARGEST};
 use points::{Curves, Point, runs};
-pub(crate) use points::{smoothed, thinned};
+
+pub(crate) use points::thinned;
 use style::{FRAME, GRID, LEARNING_RATE, Line, SCALE, filled_or_not, font, line};
 
 const WIDTH: u32 = 960;

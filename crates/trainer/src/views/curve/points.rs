@@ -106,7 +106,7 @@ fn extremes<'a>(points: impl IntoIterator<Item = &'a Point>) -> Option<(f64, f64
 
 /// Exponential moving average with a time constant of `window` steps, divided by the weight it has gathered, so that it
 /// starts at the first value instead of near 0 (as Adam's moments: Kingma & Ba 2015, section 3). Gaps stay gaps.
-pub(crate) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
+pub(super) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
     let decay = 1.0 - 1.0 / window as f64;
     let (mut average, mut weight) = (0.0, 0.0);
     let smooth = |&(step, value): &Point| {
