@@ -82,3 +82,6 @@ fn warnings(context: &Context) -> Vec<String> {
     all.retain(|warning| seen.insert(warning.clone()));
     all
 }
+
+#[cfg(test)]
+mod tests;
