@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod common;
+mod options_while_training;
 
 use common::{Bench, Run, command, records};
 use safetensors::SafeTensors;
@@ -34,6 +35,8 @@ const TESTED: &[(&str, fn())] = &[
     ("checkpointSteps", r34_checkpoint_steps_is_their_distance),
     ("keepCheckpoints", r34_keep_checkpoints_is_how_many_stay),
     ("evalPercentage", r34_eval_percentage_holds_records_out),
+    ("earlyStoppingThreshold", options_while_training::r34_early_stopping_threshold_is_what_counts_as_better),
+    ("earlyStoppingPatience", options_while_training::r34_early_stopping_patience_is_how_many_validations_may_fail),
     ("evaluationData", r34_evaluation_data_is_what_the_task_is_measured_on),
     ("generalData", r34_general_data_is_what_forgetting_is_measured_on),
     ("chatTemplate", r34_r30_chat_template_lays_conversations_out_in_training_and_generation),

@@ -105,6 +105,62 @@ fn r25_r26_a_killed_run_of_all_weights_ends_as_one_that_was_not() {
     r25_r26_killed("all", &[5, 14, 22, 33]);
 }
 
+/// A run that overfits at once and stops early; its checkpoints don't fall on the epochs' ends.
+fn overfitting(bench: &Bench, trainable: &str) -> Value {
+    let mut request = request(bench, trainable, "0");
+    let other = |line: &str| line.replace(" is ", " was not ") + "\n";
+    bench.write("validation.jsonl", records(45).lines().skip(40).map(other).collect::<String>());
+    for (key, value) in [("epochCount", "9"), ("learningRate", "0.05"), ("earlyStoppingPatience", "2")] {
+        request["hyperParameters"][key] = json!(value);
+    }
+    request
+}
+
+/// What ended a run and what was kept of it.
+fn ending(job: &Job) -> Vec<Value> {
+    let kind = |event: &Value| ["stopped_early", "kept"].contains(&event["event"].as_str().unwrap());
+    let strip = |mut event: Value| {
+        event.as_object_mut().unwrap().remove("time");
+        event
+    };
+    job.events().into_iter().filter(kind).map(strip).collect()
+}
+
+#[test]
+fn r26_r19_a_killed_run_stops_early_and_keeps_what_one_that_was_not_does() {
+    for trainable in ["head", "all"] {
+        let bench = bench();
+        let whole = bench.run(&overfitting(&bench, trainable)).expect_success();
+        let (end, last) = (ending(&whole.job()), steps_done(&whole.job()));
+        assert!(end.len() == 2 && (60..180).contains(&last), "stopped and kept, {last} steps: {end:?}");
+        let (running, id) = start(&bench, 8);
+        assert!(running.kill());
+        let job = bench.job(&id);
+        for step in [last - 30, last - 10] {
+            let mut running = bench.start(&["--resume", &id]);
+            running.wait_until(|| steps_done(&job) >= step && !job.events_of("resumed").is_empty());
+            running.kill();
+        }
+        if job.events().last().unwrap()["event"] != "completed" {
+            resume(&bench, &id, &[]).expect_success();
+        }
+        let same = |when: &str| {
+            assert_eq!(measures(&job), measures(&whole.job()), "{trainable} {when}");
+            assert_eq!(ending(&job), end, "{trainable} {when}");
+            assert_eq!(common::hash(&job.delta(&bench.path("home"))), whole.delta_hash(), "{trainable} {when}");
+        };
+        same("killed while it trained");
+        // as a kill between the stop and the saved model leaves it
+        let model = job.delta(&bench.path("home")).parent().unwrap().to_path_buf();
+        fs_err::remove_dir_all(model).unwrap();
+        let log = fs_err::read_to_string(job.folder.join("events.jsonl")).unwrap();
+        let (kept, _) = log.split_at(log.rfind("\"event\":\"kept\"").unwrap());
+        fs_err::write(job.folder.join("events.jsonl"), kept).unwrap();
+        resume(&bench, &id, &[]).expect_success();
+        same("killed at its end");
+    }
+}
+
 #[test]
 fn r25_a_run_killed_before_its_first_checkpoint_begins_anew() {
     let bench = bench();

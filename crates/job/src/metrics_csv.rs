@@ -1,6 +1,7 @@
 //! Bedrock's metric files, made from a run's events: `step_wise_training_metrics.csv` and `validation_metrics.csv`.
 //! Column names and order are Bedrock's; consumers index columns from the right, so there are no others.
 //! Step numbers start at 0, and the base model's own score (step 0 of the events) is not in Bedrock's files.
+//! Where the model is that of an earlier step, or the run ended early, `model_selection.csv` beside the first says so.
 
 use std::fmt::Write;
 use std::io;
@@ -19,6 +20,9 @@ pub fn write_metrics(records: &[Record], output_dir: &Path, job_id: &str) -> io:
     let root = output_dir.join(format!("model-customization-job-{job_id}"));
     let training = root.join("training_artifacts").join("step_wise_training_metrics.csv");
     let mut files = vec![(training, training_csv(records))];
+    if let Some(text) = selection_csv(records) {
+        files.push((root.join("training_artifacts").join("model_selection.csv"), text));
+    }
     let validation = root.join("validation_artifacts").join("post_fine_tuning_validation");
     for set in sets(records) {
         let text = validation_csv(records, set);
@@ -70,6 +74,23 @@ fn validation_csv(records: &[Record], set: u64) -> String {
         row(&mut text, validation.step, validation.epoch, validation.loss, validation.perplexity);
     }
     text
+}
+
+/// Which step became the model, the last step of the run, and what ended it; None where the model is that of the last
+/// planned step.
+fn selection_csv(records: &[Record]) -> Option<String> {
+    let stopped = records.iter().find_map(|record| match &record.event {
+        Event::StoppedEarly { step, cause, .. } => Some((*step, cause.as_str())),
+        _ => None,
+    });
+    let kept = records.iter().find_map(|record| match &record.event {
+        Event::Kept { kept_step, last_step, .. } => Some((*kept_step, *last_step)),
+        _ => None,
+    });
+    let (kept, last) = kept.or(stopped.map(|(step, _)| (step, step)))?;
+    let ended_by = stopped.map_or("last_step", |(_, cause)| cause);
+    let (kept, last) = (kept.saturating_sub(1), last.saturating_sub(1));
+    Some(format!("kept_step_number,last_step_number,ended_by\n{kept},{last},{ended_by}\n"))
 }
 
 /// Floats in their shortest exact form, as Python writes them: `2.5`, `1e-5`, `inf`, `NaN`.
@@ -140,6 +161,24 @@ mod tests {
             fs_err::read_to_string(&written[3]).unwrap(),
             format!("step_number,epoch_number,validation_loss,perplexity\n1,0,1.0,{}\n3,1,0.0,1.0\n", 1f64.exp())
         );
+    }
+
+    #[test]
+    fn r19_an_early_end_and_the_step_that_was_kept_have_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model-customization-job-abcdefghijk1/training_artifacts/model_selection.csv");
+        let write = |events: Vec<Event>| {
+            write_metrics(&records(events), folder.path(), "abcdefghijk1").unwrap();
+            fs_err::read_to_string(&file).ok()
+        };
+        assert_eq!(write(vec![step(1, 0, 1.0)]), None);
+        let cause = crate::event::StopCause::EarlyStopping;
+        let stopped = || Event::StoppedEarly { step: 4, cause, message: "m".into() };
+        let kept = || Event::Kept { kept_step: 2, last_step: 4, validation_loss: Some(0.5), message: "m".into() };
+        let text = |row: &str| Some(format!("kept_step_number,last_step_number,ended_by\n{row}\n"));
+        assert_eq!(write(vec![stopped()]), text("3,3,early_stopping"));
+        assert_eq!(write(vec![stopped(), kept()]), text("1,3,early_stopping"));
+        assert_eq!(write(vec![kept()]), text("1,3,last_step"));
     }
 
     #[test]

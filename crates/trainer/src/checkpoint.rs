@@ -3,6 +3,7 @@
 //! Written to a temporary folder, synced, hashed in a manifest, renamed; then old ones are pruned, never one that a
 //! reference holds (R18, R19). A resume takes the newest whose hashes hold.
 
+use crate::monitor::stopping::Watch;
 use crate::optimizer::Optimizer;
 use crate::{Result, TrainError};
 use candle_core::{DType, Device, Tensor};
@@ -32,8 +33,9 @@ pub struct State {
     /// Wall time of the run so far.
     #[serde(with = "outcrop_job::float")]
     pub seconds: f64,
-    /// Step of the best validation loss so far, and that loss.
-    pub best: Option<Best>,
+    /// The best so far, and how far early stopping is.
+    #[serde(default)]
+    pub watch: Watch,
 }
 
 /// The best validation so far.
@@ -246,7 +248,7 @@ mod tests {
     }
 
     fn state(step: u64) -> State {
-        State { step, config_hash: "c".into(), training_loss: f64::NAN, seconds: 1.5, best: None }
+        State { step, config_hash: "c".into(), training_loss: f64::NAN, seconds: 1.5, watch: Watch::default() }
     }
 
     fn write(folder: &Path, step: u64) -> Checkpoints {

@@ -20,6 +20,7 @@ use std::path::Path;
 pub(crate) struct Parts<'r, 'a> {
     pub(crate) job: &'r mut Job,
     pub(crate) recorder: &'r mut Recorder<'a>,
+    /// Of the step that becomes the model.
     pub(crate) state: &'r State,
     /// What the job trained, f32: the masters of 16-bit weights.
     pub(crate) values: Vec<(String, Tensor)>,
@@ -125,11 +126,13 @@ fn save_model(job: &Job, values: &[(String, Tensor)], record: &mut ModelRecord) 
     }
 }
 
-/// The last loss of each validation set, in order.
+/// The model's loss on each validation set, in order.
 fn last_validation(parts: &Parts) -> Vec<ValidationMetric> {
     let last = |set: u64| {
         parts.recorder.records.iter().rev().find_map(|record| match &record.event {
-            Event::Validation(validation) if validation.set == set => Some(validation.loss),
+            Event::Validation(validation) if validation.set == set && validation.step <= parts.state.step => {
+                Some(validation.loss)
+            }
             _ => None,
         })
     };

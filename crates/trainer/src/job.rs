@@ -7,7 +7,7 @@ use crate::memory::{self, Load};
 use crate::observer::{Observer, Stage};
 use crate::sets::{DataSets, Preparation};
 use crate::trunk_cache::TrunkCache;
-use crate::{OptimizerSettings, Result, TrainError, base};
+use crate::{OptimizerSettings, Result, TrainError, base, monitor};
 use candle_core::{DType, Tensor};
 use outcrop_data::{TextTokenizer, micro_batches};
 use outcrop_eval::{DecoderScorer, ScoreCache, Scorer, Scores};
@@ -98,6 +98,7 @@ impl Job {
             cache: &inputs.home.cache_dir().join("shards"),
         };
         let data = preparation.run(observer)?;
+        monitor::check(&inputs.hyperparameters, &data)?;
         let suites = comparison::load(&inputs.hyperparameters, inputs.locations, &data, inputs.folder.root())?;
 
         let mut decoder = base.load(DType::F32, &device)?;

@@ -1,7 +1,8 @@
 //! The main job: [`Job::open`] resolves and checks everything, [`run()`] trains and finishes.
 //!
 //! `job` plan, `sets` data, `base` model, `preflight` probes, `run` the loop, `step` one optimizer step, `optimizer`,
-//! `schedule`, `checkpoint`, `snapshot`, `sweep`, `comparison` with the base, `finish`, its `report`, and `views` of the events.
+//! `schedule`, `monitor` while it trains, `checkpoint`, `snapshot`, `sweep`, `comparison` with the base, `finish`, its
+//! `report`, and `views` of the events.
 //! Left out: the terminal (`outcrop-cli`), tokens (`outcrop-data`), layers (`outcrop-model`).
 
 pub mod base;
@@ -13,6 +14,7 @@ mod features;
 mod finish;
 mod job;
 pub mod memory;
+mod monitor;
 pub mod observer;
 mod optimizer;
 mod pages;

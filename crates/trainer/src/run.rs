@@ -1,21 +1,21 @@
 //! The loop: validate, checkpoint, stop, step. Callers observe events; they don't hook in.
 
-use crate::checkpoint::{self, Best, Checkpoints, State};
+use crate::checkpoint::{self, Checkpoints, State};
 use crate::coverage::{self, Sample};
 use crate::features::{Boundary, Features};
 use crate::job::Job;
-use crate::observer::{Observer, Stage};
+use crate::monitor::stopping::{Keep, Policy, Stopped, Watch};
+use crate::monitor::validation;
+use crate::observer::Observer;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
 use crate::step::StepGradient;
 use crate::{Optimizer, OptimizerSettings, Result, Schedule, TrainError, finish, memory, preflight, step};
-use outcrop_data::micro_batches;
 use outcrop_eval::Comparison;
 use outcrop_job::event::{Event, Planned, Step, Validation};
 use outcrop_job::plan::TimePlan;
 use outcrop_job::{ModelRecord, Plan, Request};
 use outcrop_kernels::{Gradients, pool};
-use outcrop_model::Row;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -81,6 +81,8 @@ struct Run<'a> {
     schedule: Schedule,
     checkpoints: Checkpoints,
     state: State,
+    /// What ends the run early.
+    policy: Policy,
     /// When this process began to train, and the seconds of former ones.
     begin: Instant,
     seconds_before: f64,
@@ -128,7 +130,12 @@ pub(crate) fn follow<'a>(
                 folder: run.job.folder.root().into(),
                 output,
                 seconds: run.state.seconds,
-                planned: run.job.plan.time.map(|time| (time, run.state.seconds - run.seconds_before)),
+                planned: run
+                    .job
+                    .plan
+                    .time
+                    .filter(|_| !run.ended_early())
+                    .map(|time| (time, run.state.seconds - run.seconds_before)),
             };
             (Ok(outcome), run.snapshot)
         }
@@ -171,8 +178,13 @@ impl<'a> Run<'a> {
         if course.probe {
             preflight::probe(job, &mut gradients, &mut optimizer, done)?;
         }
-        let mut state =
-            State { step: 0, config_hash: job.plan.config_hash(), training_loss: f64::NAN, seconds: 0.0, best: None };
+        let mut state = State {
+            step: 0,
+            config_hash: job.plan.config_hash(),
+            training_loss: f64::NAN,
+            seconds: 0.0,
+            watch: Watch::default(),
+        };
         if let Some((path, saved)) = &found {
             checkpoint::restore(path, saved, &job.weights, &mut optimizer)?;
             state = saved.clone();
@@ -195,7 +207,7 @@ impl<'a> Run<'a> {
             resumed = Some(state.step);
         }
         let recorder = Recorder::open(&job.folder, resumed, observer)?;
-        let seconds_before = state.seconds;
+        let (seconds_before, policy) = (state.seconds, Policy::new(&job.plan.hyperparameters));
         let mut run = Self {
             job,
             recorder,
@@ -205,6 +217,7 @@ impl<'a> Run<'a> {
             schedule,
             checkpoints,
             state,
+            policy,
             begin: Instant::now(),
             seconds_before,
             fork: course.fork,
@@ -258,14 +271,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Steps from where the state is to the plan's end.
+    /// Steps from where the state is to the plan's end, or to where the watch ends it; then the model is what is kept.
     fn train(&mut self) -> Result<()> {
-        let total = self.job.plan.steps.total;
         if self.state.step == 0 {
             self.validate()?; // the untouched base, for comparison
         }
         self.fork()?;
-        while self.state.step < total {
+        while !self.done() {
             self.step()?;
             let stop = self.recorder.observer.stop_requested() || self.job.folder.stop_requested();
             let validated = self.due_validation();
@@ -279,13 +291,22 @@ impl<'a> Run<'a> {
             if validated && !stop {
                 self.judge()?;
             }
-            if stop && self.state.step < total {
+            if stop && !self.done() {
                 self.recorder.write(Event::Interrupted { step: self.state.step })?;
                 let job = self.job.plan.job_id.clone();
                 return Err(TrainError::Interrupted { step: self.state.step, job });
             }
         }
-        Ok(())
+        self.keep()
+    }
+
+    /// Whether no step follows.
+    fn done(&self) -> bool {
+        self.state.step == self.job.plan.steps.total || self.state.watch.stopped.is_some()
+    }
+
+    fn ended_early(&self) -> bool {
+        self.recorder.records.iter().any(|record| matches!(record.event, Event::StoppedEarly { .. }))
     }
 
     fn step(&mut self) -> Result<()> {
@@ -346,7 +367,11 @@ impl<'a> Run<'a> {
 
     fn due_checkpoint(&self, stop: bool) -> bool {
         let every = self.job.plan.hyperparameters.checkpoint_steps.unwrap_or(self.job.plan.steps.per_epoch);
-        let last = self.state.step == self.job.plan.steps.total;
+        let last = self.done();
+        let is_best = self.state.watch.best.is_some_and(|best| best.step == self.state.step);
+        if self.policy.keeps_best() && is_best {
+            return true; // it may be the model
+        }
         let regular = self.state.step.is_multiple_of(every) || self.fork == Some(self.state.step);
         match self.sparing {
             // a finished trial needs none, but the trial that goes on from it does
@@ -384,52 +409,42 @@ impl<'a> Run<'a> {
         let step = self.state.step;
         let epoch = step.saturating_sub(1) / self.job.plan.steps.per_epoch;
         for set in 0..self.job.data.validation.len() {
-            let (sum, count) = self.validation_loss(set)?;
-            let loss = sum / count as f64;
-            let event = Validation { step, epoch, set: set as u64, loss, perplexity: loss.exp(), target_tokens: count };
+            let features = self.features.get(set + 1);
+            let pass = validation::pass(self.job, features, set, self.recorder.observer)?;
+            let loss = pass.sum / pass.count as f64;
+            let (set, target_tokens) = (set as u64, pass.count);
+            let event = Validation { step, epoch, set, loss, perplexity: loss.exp(), target_tokens };
             self.recorder.write(Event::Validation(event))?;
-            let better = self.state.best.is_none_or(|best| loss < best.validation_loss);
-            if set == 0 && step > 0 && better {
-                self.state.best = Some(Best { step, validation_loss: loss });
+            if set == 0 {
+                self.items = pass.items;
+                if step > 0 {
+                    let last = step == self.job.plan.steps.total;
+                    self.state.watch.validated(&self.policy, step, loss, last);
+                }
             }
         }
         Ok(())
     }
 
-    fn validation_loss(&mut self, set: usize) -> Result<(f64, u64)> {
-        let first = set == 0;
-        let features = self.features.get(set + 1);
-        let set = &self.job.data.validation[set];
-        let total = outcrop_data::step_targets(&set.prepared.shard, &set.units);
-        let laid_out = micro_batches(&set.prepared.shard, &set.units, self.job.plan.micro_batch_tokens as usize)?;
-        let shard = &set.prepared.shard;
-        let mut documents = set.units.iter().flat_map(|&unit| shard.unit(unit));
-        let (mut sum, mut count) = (0f64, 0u64);
-        if first {
-            self.items.clear();
+    /// Says why the run ended where it is not its last step, and puts the model that is kept in place.
+    /// Errors: its checkpoint is gone or damaged.
+    fn keep(&mut self) -> Result<()> {
+        let last_step = self.state.step;
+        if let Some(Stopped { cause, message }) = self.state.watch.stopped.clone() {
+            self.recorder.write(Event::StoppedEarly { step: last_step, cause, message })?;
         }
-        for batch in &laid_out.batches {
-            let row = Row::new(batch.tokens.clone(), &batch.offsets)?;
-            let of_batch: Vec<usize> = documents.by_ref().take(batch.num_documents()).collect();
-            let decoder = &self.job.decoder;
-            let nll = match features.map(|features| (features, features.boundary)) {
-                None => decoder.nll(&row, &batch.targets)?,
-                Some((features, boundary)) => {
-                    let x = features.of(decoder, batch, &of_batch)?;
-                    match boundary {
-                        Boundary::Head => decoder.head_nll(&x, &row.next_tokens(&batch.targets))?,
-                        Boundary::Block(block) => decoder.nll_above(x, block, &row, &batch.targets)?,
-                    }
-                }
-            };
-            sum += nll.iter().map(|&value| f64::from(value)).sum::<f64>();
-            count += nll.len() as u64;
-            if first {
-                self.items.extend(batch.sums(&nll));
-            }
-            self.recorder.observer.stage(Stage::Validating, count, total);
-        }
-        Ok((sum, count))
+        let Some(Keep { step, validation_loss, message }) = self.state.watch.keep(&self.policy, last_step) else {
+            return Ok(());
+        };
+        let Some((path, saved)) = self.checkpoints.of_step(step)? else {
+            let message = format!(
+                "the checkpoint of step {step}, whose model was to be kept, is gone or damaged; run the job again"
+            );
+            return Err(TrainError::Checkpoint { path: self.job.folder.checkpoints_dir(), message });
+        };
+        checkpoint::restore(&path, &saved, &self.job.weights, &mut self.optimizer)?;
+        self.state = State { seconds: self.state.seconds, ..saved };
+        self.recorder.write(Event::Kept { kept_step: step, last_step, validation_loss, message })
     }
 
     fn checkpoint(&mut self) -> Result<()> {
@@ -439,7 +454,7 @@ impl<'a> Run<'a> {
         self.last_checkpoint = Instant::now();
         let path = format!("checkpoints/{name}");
         self.recorder.write(Event::Checkpoint { step: self.state.step, path, bytes })?;
-        let pinned: Vec<u64> = self.state.best.iter().map(|best| best.step).collect();
+        let pinned: Vec<u64> = self.state.watch.best.iter().map(|best| best.step).collect();
         self.checkpoints.prune(self.job.plan.hyperparameters.keep_checkpoints as usize, &pinned)?;
         Ok(())
     }

@@ -116,6 +116,7 @@ impl Observer for Progress {
                 self.bar.reset_eta();
                 self.say(&format!("resumed after step {step}"));
             }
+            Event::StoppedEarly { message, .. } | Event::Kept { message, .. } => self.say(message),
             Event::Warning { message } => self.say(&format!("warning: {message}")),
             _ => {}
         }

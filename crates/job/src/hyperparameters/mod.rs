@@ -202,6 +202,10 @@ pub struct Hyperparameters {
     pub keep_checkpoints: u64,
     /// Percentage of the training records held out for validation.
     pub eval_percentage: f64,
+    /// Nats that count as an improvement of the validation loss; None: see [`Hyperparameters::early_stopping`].
+    pub early_stopping_threshold: Option<f64>,
+    /// Validations without one before the run ends; None: see [`Hyperparameters::early_stopping`].
+    pub early_stopping_patience: Option<u64>,
     /// Locations of task items for the comparison with the base model.
     pub evaluation_data: Vec<String>,
     /// Locations of general items for the forgetting check; empty: none.
@@ -303,6 +307,8 @@ impl Hyperparameters {
             checkpoint_steps: None,
             keep_checkpoints: 0,
             eval_percentage: 0.0,
+            early_stopping_threshold: None,
+            early_stopping_patience: None,
             evaluation_data: Vec::new(),
             general_data: Vec::new(),
             chat_template: None,
@@ -338,6 +344,13 @@ impl Hyperparameters {
             }
         }
         if errors.is_empty() { Ok(resolved) } else { Err(errors) }
+    }
+
+    /// Threshold and patience of early stopping, where the request sets one of them; the other is then the default that
+    /// Bedrock documents for Claude 3.
+    pub fn early_stopping(&self) -> Option<(f64, u64)> {
+        let (threshold, patience) = (self.early_stopping_threshold, self.early_stopping_patience);
+        (threshold.is_some() || patience.is_some()).then(|| (threshold.unwrap_or(0.001), patience.unwrap_or(2)))
     }
 
     /// Every setting as a string, in the table's order; keys that are unset and have no default are left out, and those

@@ -1,5 +1,6 @@
 //! The one table of hyperparameters: name, range, default, meaning, and the field each key fills. The first four keys
-//! and their ranges are Titan Text Express's; `evalPercentage` is Cohere's; the others are this engine's own.
+//! and their ranges are Titan Text Express's; `evalPercentage` is Cohere's and so are the ranges of early stopping; the
+//! others are this engine's own.
 
 use std::fmt;
 
@@ -84,6 +85,7 @@ enum Field {
     Integer(At<u64>),
     OptionalInteger(At<Option<u64>>),
     Number(At<f64>),
+    OptionalNumber(At<Option<f64>>),
     Flag(At<bool>),
     Schedule(At<Schedule>),
     Trainable(At<Trainable>),
@@ -194,6 +196,7 @@ impl Key {
             Field::Integer(at) => put(at(to), self.range.integer(text)),
             Field::OptionalInteger(at) => put(at(to), self.range.integer(text).map(Some)),
             Field::Number(at) => put(at(to), self.range.number(text)),
+            Field::OptionalNumber(at) => put(at(to), self.range.number(text).map(Some)),
             Field::Flag(at) => put(at(to), text.parse().ok()),
             Field::Schedule(at) => put(at(to), Schedule::from_name(text)),
             Field::Trainable(at) => put(at(to), Trainable::from_name(text)),
@@ -214,6 +217,7 @@ impl Key {
             Field::Integer(at) => Some(at(&mut copy).to_string()),
             Field::OptionalInteger(at) => at(&mut copy).map(|value| value.to_string()),
             Field::Number(at) => Some(number_text(*at(&mut copy))),
+            Field::OptionalNumber(at) => at(&mut copy).map(number_text),
             Field::Flag(at) => Some(at(&mut copy).to_string()),
             Field::Schedule(at) => Some(at(&mut copy).to_string()),
             Field::Trainable(at) => Some(at(&mut copy).to_string()),
@@ -332,6 +336,12 @@ const TABLE: &[Key] = &[
         "how many of the latest checkpoints are kept"),
     key("evalPercentage", numbers(0.0, 50.0), Always("0"), true, Field::Number(|h| &mut h.eval_percentage),
         "percentage of the training records held out for validation, drawn by `seed`"),
+    key("earlyStoppingThreshold", numbers(0.0, 0.1), Unset("no early stopping; `0.001` with `earlyStoppingPatience`"), true,
+        Field::OptionalNumber(|h| &mut h.early_stopping_threshold),
+        "nats by which the validation loss has to fall below its last counted value to count as better"),
+    key("earlyStoppingPatience", integers(1, 10), Unset("no early stopping; `2` with `earlyStoppingThreshold`"), true,
+        Field::OptionalInteger(|h| &mut h.early_stopping_patience),
+        "validations in a row, one an epoch, that aren't better before the run ends; the model with the lowest validation loss is kept"),
     key("evaluationData", Range::Locations, Unset("no task items"), false, Field::Locations(|h| &mut h.evaluation_data),
         "items on which the tuned model is compared with the base model"),
     key("generalData", Range::Locations,

@@ -53,6 +53,8 @@ const CASES: &[(&str, &[&str], &[&str], &str)] = &[
     ("checkpointSteps", &["1", "99999"], &["0", "none"], "whole numbers from 1"),
     ("keepCheckpoints", &["1", "100"], &["0", "101"], "whole numbers from 1 to 100"),
     ("evalPercentage", &["0", "20.0", "50"], &["-1", "50.1"], "numbers from 0 to 50"),
+    ("earlyStoppingThreshold", &["0.01", "0", "0.1"], &["-0.001", "0.11"], "numbers from 0 to 0.1"),
+    ("earlyStoppingPatience", &["1", "10"], &["0", "11", "1.5"], "whole numbers from 1 to 10"),
     (
         "evaluationData",
         &["a.jsonl", "s3://b/x,y z.txt", "none"],

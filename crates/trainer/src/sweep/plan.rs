@@ -16,6 +16,9 @@ pub struct Trial {
     pub hyperparameters: Hyperparameters,
 }
 
+/// Settings that watch a job while it trains.
+const WATCHING: &[&str] = &["earlyStoppingThreshold", "earlyStoppingPatience"];
+
 /// Every trial of a sweep, checked. Errors: all that is wrong, a line each.
 pub fn resolve(sweep: &SweepRequest) -> std::result::Result<Vec<Trial>, Vec<String>> {
     let mut problems: Vec<String> = Vec::new();
@@ -32,6 +35,15 @@ pub fn resolve(sweep: &SweepRequest) -> std::result::Result<Vec<Trial>, Vec<Stri
         // a key may have no effect without the lists' values; those are seen below
         let mut evaluation = errors.iter().filter(|error| error.to_string().contains("evaluationData"));
         evaluation.by_ref().for_each(|error| add(error.to_string()));
+    }
+    for key in WATCHING {
+        if sweep.request.hyper_parameters.iter().any(|(name, _)| name == *key)
+            || sweep.varied.iter().any(|v| v.key == *key)
+        {
+            add(format!(
+                "{key} has no effect in a sweep: its trials train to their ends and are compared there; leave it out"
+            ));
+        }
     }
     let mut trials = Vec::new();
     for settings in sweep.trials().unwrap_or_else(|problem| {
@@ -183,6 +195,10 @@ mod tests {
         assert!(problems("", seeds).starts_with("seed can't be a list with evalPercentage"));
         let validation = r#""validationDataConfig": {"validators": [{"s3Uri": "v.jsonl"}]},"#;
         assert!(problems(validation, r#""seed": "1""#).starts_with("the sweep varies nothing"));
+        for key in WATCHING {
+            let found = problems(validation, &format!(r#"{rates}, "{key}": "0.01""#));
+            assert!(found.contains(&format!("{key} has no effect in a sweep")), "{found}");
+        }
         let found = problems(validation, r#""learningRate": ["0.5", "7"], "epochCount": ["1", "11"]"#);
         assert_eq!(
             found,

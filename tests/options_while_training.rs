@@ -1,0 +1,105 @@
+//! R34: the settings that look at a run while it trains. A module of `options`, whose list has their tests.
+
+use crate::common::{Bench, Run, records};
+use serde_json::{Value, json};
+
+/// A job on twelve records that overfits at once: its validation set has other completions. Nine epochs at most.
+fn overfitting(bench: &Bench, settings: &[(&str, &str)]) -> Value {
+    let other = |line: &str| line.replace(" is ", " was not ");
+    bench.write("validation.jsonl", records(18).lines().skip(12).map(|line| other(line) + "\n").collect::<String>());
+    let both = [("epochCount", "9"), ("learningRate", "0.05"), ("schedule", "constant")];
+    let mut request = bench.request(&[&both, settings].concat());
+    request["validationDataConfig"] = json!({"validators": [{"s3Uri": "validation.jsonl"}]});
+    request
+}
+
+/// Step and loss of each validation after training began.
+fn validations(run: &Run) -> Vec<(u64, f64)> {
+    let event = |event: Value| (event["step"].as_u64().unwrap(), event["loss"].as_f64().unwrap());
+    run.job().events_of("validation").into_iter().map(event).filter(|(step, _)| *step > 0).collect()
+}
+
+/// The step with the lowest loss.
+fn lowest(validations: &[(u64, f64)]) -> u64 {
+    validations.iter().min_by(|one, other| one.1.total_cmp(&other.1)).unwrap().0
+}
+
+/// The one event of a kind.
+fn only(run: &Run, kind: &str) -> Value {
+    let mut events = run.job().events_of(kind);
+    assert_eq!(events.len(), 1, "{kind}: {events:?}");
+    events.remove(0)
+}
+
+#[test]
+pub(crate) fn r34_early_stopping_patience_is_how_many_validations_may_fail() {
+    let bench = Bench::new();
+    let whole = bench.run(&overfitting(&bench, &[])).expect_success();
+    let losses = validations(&whole);
+    let best = lowest(&losses);
+    assert!(losses.len() == 9 && best < 15, "it overfits: {losses:?}");
+    assert!(whole.job().events_of("kept").is_empty(), "without the setting the last step is the model");
+    for (trainable, patience) in [("head", 1), ("head", 3), ("last:1", 1), ("all", 2)] {
+        let settings = [("earlyStoppingPatience", &*patience.to_string()), ("trainable", trainable)];
+        let run = bench.run(&overfitting(&bench, &settings)).expect_success();
+        let losses = validations(&run);
+        let (stopped, kept) = (only(&run, "stopped_early"), only(&run, "kept"));
+        let best = lowest(&losses);
+        let last = losses.last().unwrap().0;
+        assert!(losses.len() < 9, "{trainable}: {losses:?}");
+        assert_eq!((&stopped["step"], &stopped["cause"]), (&json!(last), &json!("early_stopping")));
+        assert_eq!((&kept["kept_step"], &kept["last_step"]), (&json!(best), &json!(last)));
+        assert_eq!(run.job().steps("step").len() as u64, last);
+        // R19: the model is the best checkpoint, to the bit
+        let bytes = |path| fs_err::read(path).unwrap();
+        let checkpoint = run.job().folder.join(format!("checkpoints/step-{best:08}/weights.safetensors"));
+        assert_eq!(bytes(run.delta()), bytes(checkpoint), "{trainable} {patience}");
+        // its metrics are those of that step, and the files say so
+        let model = model_of(&bench, &run);
+        let at_best = losses.iter().find(|(step, _)| *step == best).unwrap().1;
+        assert_eq!(model["metrics"]["validation"][0]["validationLoss"], at_best, "{model}");
+        assert_eq!(model["metrics"]["trainingLoss"], run.job().steps("loss")[best as usize - 1]);
+        let csv = format!("output/model-customization-job-{}/training_artifacts/model_selection.csv", run.id());
+        let csv = fs_err::read_to_string(run.job().folder.join(csv)).unwrap();
+        assert_eq!(
+            csv,
+            format!("kept_step_number,last_step_number,ended_by\n{},{},early_stopping\n", best - 1, last - 1)
+        );
+        for said in ["early stopping after step ", &format!("the model is that of step {best}, ")] {
+            assert!(run.stderr().contains(said), "{}", run.stderr());
+        }
+        if patience == 3 {
+            assert!(last > best + 6, "three epochs of three steps more: {losses:?}");
+        }
+    }
+    let error = bench.refused(&bench.request(&[("earlyStoppingPatience", "1")]));
+    assert!(
+        error.starts_with("hyperParameters.earlyStoppingPatience watches the validation loss, but there are no"),
+        "{error}"
+    );
+}
+
+/// The record of the model that a run made.
+fn model_of(bench: &Bench, run: &Run) -> Value {
+    let file = run.delta().parent().unwrap().join("model.json");
+    assert!(file.starts_with(bench.path("home")), "{}", file.display());
+    serde_json::from_str(&fs_err::read_to_string(file).unwrap()).unwrap()
+}
+
+#[test]
+pub(crate) fn r34_early_stopping_threshold_is_what_counts_as_better() {
+    let bench = Bench::new();
+    let run = |threshold: &str| {
+        // a rate at which each epoch is a little better than the last
+        let settings = [("earlyStoppingThreshold", threshold), ("learningRate", "0.0005")];
+        bench.run(&overfitting(&bench, &settings)).expect_success()
+    };
+    let (patient, strict) = (run("0"), run("0.1"));
+    let losses = validations(&patient);
+    assert!(losses.len() == 9 && losses.windows(2).all(|pair| pair[1].1 < pair[0].1), "{losses:?}");
+    assert!(patient.job().events_of("stopped_early").is_empty() && patient.job().events_of("kept").is_empty());
+    let losses = validations(&strict);
+    assert_eq!(losses.len(), 3, "the default patience of two: {losses:?}");
+    assert!(only(&strict, "stopped_early")["message"].as_str().unwrap().contains("0.1 nats below"));
+    assert!(strict.job().events_of("kept").is_empty(), "the last is the lowest: it is the model");
+}
