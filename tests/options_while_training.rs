@@ -103,3 +103,100 @@ pub(crate) fn r34_early_stopping_threshold_is_what_counts_as_better() {
     assert!(only(&strict, "stopped_early")["message"].as_str().unwrap().contains("0.1 nats below"));
     assert!(strict.job().events_of("kept").is_empty(), "the last is the lowest: it is the model");
 }
+
+/// The general text that forgetting is watched on, in requests that have it.
+const PROSE: (&str, &str) = ("generalData", "s3://outcrop-examples/general/prose.txt");
+
+/// One number of every look.
+fn looks(run: &Run, field: &str) -> Vec<f64> {
+    run.job().events_of("monitor").iter().map(|event| event[field].as_f64().unwrap()).collect()
+}
+
+#[test]
+pub(crate) fn r34_forgetting_every_is_the_distance_of_looks_and_changes_no_bit() {
+    let bench = Bench::new();
+    let mut bases = Vec::new();
+    for trainable in ["head", "last:1", "all"] {
+        let both = [PROSE, ("trainable", trainable), ("epochCount", "3")];
+        let run = |settings: &[(&str, &str)]| bench.completed(&[&both, settings].concat());
+        let positions = ("forgettingPositions", "100");
+        let often = run(&[positions, ("forgettingEvery", "2")]);
+        let seldom = run(&[positions, ("forgettingEvery", "100")]);
+        assert_eq!(looks(&often, "step"), [0.0, 2.0, 3.0, 4.0, 6.0, 8.0, 9.0], "and at each epoch's end");
+        assert_eq!(looks(&seldom, "step"), [0.0, 3.0, 6.0, 9.0]);
+        let kl = looks(&often, "kl");
+        assert_eq!(looks(&often, "nll")[0], looks(&often, "nll_base")[0], "before training it is the base");
+        assert!(kl[0] == 0.0 && kl[1] > 1e-4 && kl[6] > kl[1], "{kl:?}");
+        assert_eq!(kl[6], looks(&seldom, "kl")[3], "the same look");
+        let chosen = run(&[]);
+        let plan = &chosen.job().plan()["monitor"];
+        assert_eq!(
+            looks(&chosen, "positions"),
+            vec![plan["positions"].as_f64().unwrap(); looks(&chosen, "step").len()]
+        );
+        assert_eq!(looks(&chosen, "step").len() as u64, plan["looks"].as_u64().unwrap(), "{plan}");
+        assert!(chosen.stdout().contains("% of the steps' time"), "{}", chosen.stdout());
+        assert!(often.stderr().contains("general text after step 9: NLL "), "{}", often.stderr());
+        let without = run(&[("forgettingPositions", "0")]);
+        for watched in [&often, &seldom, &chosen] {
+            assert_eq!(watched.delta_hash(), without.delta_hash(), "{trainable}: watching changes nothing");
+            assert_eq!(watched.job().steps("loss"), without.job().steps("loss"));
+        }
+        bases.push(looks(&often, "nll_base")[0]);
+    }
+    assert!(bases.iter().all(|base| *base == bases[0]), "one base, one sample, with features or without: {bases:?}");
+}
+
+#[test]
+pub(crate) fn r34_forgetting_positions_is_the_size_of_a_look() {
+    let bench = Bench::new();
+    let run = |positions: &str| bench.completed(&[PROSE, ("forgettingPositions", positions)]);
+    let (none, few, many) = (run("0"), run("16"), run("200"));
+    assert!(looks(&none, "step").is_empty() && none.job().plan().get("monitor").is_none());
+    assert!(none.stdout().contains("not watched during training: forgettingPositions is 0"), "{}", none.stdout());
+    assert_eq!((looks(&few, "positions"), looks(&many, "positions")), (vec![16.0; 3], vec![200.0; 3]));
+    assert_ne!(looks(&few, "nll_base"), looks(&many, "nll_base"));
+    let other = bench.completed(&[PROSE, ("forgettingPositions", "200"), ("seed", "1")]);
+    assert_ne!(looks(&other, "nll_base"), looks(&many, "nll_base"), "the seed draws them");
+    let bytes = [&none, &many].map(|run| run.job().plan()["memory"]["monitorBytes"].as_u64().unwrap());
+    assert_eq!(bytes, [0, 200 * 512 * 8], "the plan's memory counts them");
+    let silent = bench.completed(&[("generalData", "none")]);
+    assert!(looks(&silent, "step").is_empty());
+    assert!(silent.stdout().contains("not watched during training: generalData has no running text"));
+}
+
+#[test]
+pub(crate) fn r34_r32_r19_max_forgetting_ends_the_run_and_keeps_what_is_within_it() {
+    let bench = Bench::new();
+    for trainable in ["head", "last:1", "all"] {
+        let both =
+            [PROSE, ("trainable", trainable), ("learningRate", "0.02"), ("epochCount", "4"), ("forgettingEvery", "1")];
+        let settings = |limit| [&both[..], &[("maxForgetting", limit)]].concat();
+        let free = bench.completed(&settings("100"));
+        assert!(free.job().events_of("stopped_early").is_empty() && free.job().events_of("kept").is_empty());
+        let rises: Vec<f64> =
+            looks(&free, "nll").iter().zip(looks(&free, "nll_base")).map(|(tuned, base)| tuned - base).collect();
+        // a limit that the fifth look, or the first one after it that is higher, breaks
+        let limit = rises[1..5].iter().copied().fold(1e-4, f64::max) + 1e-9;
+        let breaks =
+            (5..rises.len()).find(|&step| rises[step] > limit).unwrap_or_else(|| panic!("{trainable}: {rises:?}"));
+        let run = bench.completed(&settings(&limit.to_string()));
+        let (stopped, kept) = (only(&run, "stopped_early"), only(&run, "kept"));
+        assert_eq!((&stopped["step"], &stopped["cause"]), (&json!(breaks), &json!("max_forgetting")));
+        assert_eq!(run.job().steps("step").len(), breaks);
+        assert_eq!(kept["kept_step"], breaks - 1, "the last within the limit");
+        let name = format!("checkpoints/step-{:08}/weights.safetensors", breaks - 1);
+        let bytes = |path| fs_err::read(path).unwrap();
+        assert_eq!(bytes(run.delta()), bytes(run.job().folder.join(name)), "{trainable}");
+        assert!(run.stderr().contains("nats per token, maxForgetting is "), "{}", run.stderr());
+    }
+    let mut request = bench.request(&[PROSE, ("maxForgetting", "1e-9"), ("trainable", "all"), ("learningRate", "0.1")]);
+    let error = bench.run(&request).error();
+    assert!(error.contains("no earlier look was within it; lower learningRate"), "{error}");
+    request["hyperParameters"]["generalData"] = json!("none");
+    let error = bench.refused(&request);
+    assert!(
+        error.contains("maxForgetting watches what is forgotten of general text, but generalData has no"),
+        "{error}"
+    );
+}

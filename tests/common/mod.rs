@@ -309,10 +309,10 @@ impl Job {
         self.events_of("step").iter().map(|event| event[field].as_f64().unwrap()).collect()
     }
 
-    /// What the run computed, bit for bit: the measures of each step and validation, in order.
+    /// What the run computed, bit for bit: the measures of each step, validation and look at forgetting, in order.
     pub(crate) fn measures(&self) -> Vec<Value> {
         const CHANGING: [&str; 5] = ["time", "seconds", "tokens_per_second", "memory_bytes", "pid"];
-        let is_measure = |event: &Value| ["step", "validation"].contains(&event["event"].as_str().unwrap());
+        let is_measure = |event: &Value| ["step", "validation", "monitor"].contains(&event["event"].as_str().unwrap());
         let strip = |mut event: Value| {
             CHANGING.iter().for_each(|key| {
                 event.as_object_mut().unwrap().remove(*key);

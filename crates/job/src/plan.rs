@@ -49,6 +49,9 @@ pub struct Plan {
     /// The features of the frozen part, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeaturePlan>,
+    /// How forgetting is watched, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<MonitorPlan>,
     /// Estimated time of the run, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<TimePlan>,
@@ -156,6 +159,9 @@ pub struct MemoryPlan {
     pub optimizer_bytes: u64,
     /// Activations of the worst batch (R16).
     pub activation_bytes: u64,
+    /// What the forgetting monitor keeps of the base, and its logits.
+    #[serde(default)]
+    pub monitor_bytes: u64,
     /// All together.
     pub total_bytes: u64,
 }
@@ -170,6 +176,22 @@ pub struct FeaturePlan {
     pub stored: bool,
 }
 
+/// Looks at what a model forgets while it trains, and what they cost. A resumed run goes on with them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MonitorPlan {
+    /// Positions of general text, the same at every look.
+    pub positions: u64,
+    /// Steps between looks, beside those at the epochs' ends.
+    pub every: u64,
+    /// Looks of the run, the base's own included.
+    pub looks: u64,
+    /// Seconds of a look, measured.
+    pub look_seconds: f64,
+    /// Seconds of all looks over those of all steps.
+    pub share: f64,
+}
+
 /// Estimated time of a run, from measured steps (R24).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -178,6 +200,18 @@ pub struct TimePlan {
     pub seconds_low: f64,
     /// Upper end.
     pub seconds_high: f64,
+}
+
+impl TimePlan {
+    /// What was measured, without the margins around it.
+    pub fn seconds_middle(&self) -> f64 {
+        0.5 * (self.seconds_low / Self::LOW_MARGIN + self.seconds_high / Self::HIGH_MARGIN)
+    }
+
+    /// The lower end over the shortest of the measurements.
+    pub const LOW_MARGIN: f64 = 0.9;
+    /// The upper end over the longest of them.
+    pub const HIGH_MARGIN: f64 = 1.2;
 }
 
 /// One member in which two plans differ; displayed as ``learningRate: `1e-4` -> `1e-3` ``.
@@ -344,6 +378,7 @@ pub(crate) mod tests {
             memory: MemoryPlan { weights_bytes: 4000, total_bytes: 4000, ..MemoryPlan::default() },
             disk_bytes: 1200,
             features: Some(FeaturePlan { bytes: 10, stored: true }),
+            monitor: Some(MonitorPlan { positions: 256, every: 2, looks: 11, look_seconds: 0.1 + 0.2, share: 0.01 }),
             time: Some(TimePlan { seconds_low: 0.1 + 0.2, seconds_high: 2.0f64.sqrt() }),
         }
     }

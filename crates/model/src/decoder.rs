@@ -127,7 +127,10 @@ impl Decoder {
 
     /// Logits of what the last block gives, by final norm, head and soft-cap. Shapes: x (N, C) -> (N, V).
     pub(crate) fn logits_of(&self, x: &Tensor) -> Result<Tensor> {
-        let logits = linear::forward(&self.final_norm.forward(x)?.0, &self.head.tensor)?;
+        self.capped(linear::forward(&self.final_norm.forward(x)?.0, &self.head.tensor)?)
+    }
+
+    fn capped(&self, logits: Tensor) -> Result<Tensor> {
         Ok(match self.spec.final_softcap.map(f64::from) {
             Some(cap) => ((logits / cap)?.tanh()? * cap)?,
             None => logits,
@@ -211,14 +214,25 @@ impl Decoder {
     }
 
     /// [`Decoder::nll`] from what [`Decoder::below`] gave: the same bits.
-    pub fn nll_above(&self, mut x: Tensor, boundary: usize, row: &Row, targets: &[u32]) -> Result<Vec<f32>> {
+    pub fn nll_above(&self, x: Tensor, boundary: usize, row: &Row, targets: &[u32]) -> Result<Vec<f32>> {
         row.check_targets(targets)?;
+        self.head_nll(&self.trunk_above(x, boundary, row, targets)?, &row.next_tokens(targets))
+    }
+
+    /// [`Decoder::trunk`] from what [`Decoder::below`] gave: the same bits. Shapes: x (T, C), positions N -> (N, C).
+    pub fn trunk_above(&self, mut x: Tensor, boundary: usize, row: &Row, positions: &[u32]) -> Result<Tensor> {
         let context = self.context(row)?;
         for block in self.blocks.iter().skip(boundary) {
             x = block.forward(&x, &context)?.0;
         }
-        let h = self.final_norm.forward(&rows::gather(&x, targets)?)?.0;
-        self.head_nll(&h, &row.next_tokens(targets))
+        Ok(self.final_norm.forward(&rows::gather(&x, positions)?)?.0)
+    }
+
+    /// Logits of what the trunk gave, soft-capped, in f32 whatever the weights: as the loss has them.
+    /// Shapes: hidden (N, C) -> (N, V), all at once.
+    pub fn head_logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let logits = linear::forward(&hidden.to_dtype(DType::F32)?, &self.head.tensor.to_dtype(DType::F32)?)?;
+        self.capped(logits)
     }
 
     /// What the loss of this decoder's head adds to the plain cross-entropy.

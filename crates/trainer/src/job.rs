@@ -98,8 +98,8 @@ impl Job {
             cache: &inputs.home.cache_dir().join("shards"),
         };
         let data = preparation.run(observer)?;
-        monitor::check(&inputs.hyperparameters, &data)?;
         let suites = comparison::load(&inputs.hyperparameters, inputs.locations, &data, inputs.folder.root())?;
+        monitor::check(&inputs.hyperparameters, &data, &suites, base.spec())?;
 
         let mut decoder = base.load(DType::F32, &device)?;
         let extra_parameters = untie(&mut decoder, inputs.hyperparameters.trainable)?;
@@ -374,13 +374,16 @@ fn plan(
         longest,
         trained_blocks: (spec.num_hidden_layers - boundary(spec, settings.trainable)) as u64,
         recompute: RecomputeKey::None,
+        monitor_bytes: monitor::most_bytes(settings, spec.vocab_size),
     };
     let device = outcrop_kernels::device::open(inputs.device)?;
     let available = memory::available_on(&device);
     let (load, mut warnings) = fit(spec, load, settings, inputs.resumed, largest_step, available)?;
     warnings.extend(outcrop_kernels::device::notice(&device));
     let model_bytes = trainable_parameters * 4;
-    let disk_bytes = (model_bytes + load.optimizer_bytes) * (settings.keep_checkpoints + 2) + model_bytes;
+    // the newest, the best, the one that is being written, and the last within the limit on forgetting
+    let checkpoints = settings.keep_checkpoints + 2 + u64::from(settings.max_forgetting.is_some());
+    let disk_bytes = (model_bytes + load.optimizer_bytes) * checkpoints + model_bytes;
     if let Some(free) = memory::disk_available(inputs.folder.root()).filter(|free| *free < disk_bytes) {
         return Err(TrainError::Plan(format!(
             "`{}` has {} MB free, the run's checkpoints and model take up to {} MB; free some or set keepCheckpoints lower",
@@ -420,7 +423,8 @@ fn plan(
         recompute: load.recompute,
         memory: memory::estimate(spec, &load),
         disk_bytes,
-        features: None, // known once the decoder is there
+        features: None,                                        // known once the decoder is there
+        monitor: inputs.resumed.and_then(|plan| plan.monitor), // else measured before the first step
         time: None,
     };
     Ok((plan, [data.warnings.clone(), warnings].concat()))

@@ -26,6 +26,8 @@ pub struct Load {
     pub trained_blocks: u64,
     /// What these keep.
     pub recompute: Recompute,
+    /// Of the forgetting monitor.
+    pub monitor_bytes: u64,
 }
 
 /// Memory by part, in bytes, of a run.
@@ -50,8 +52,9 @@ pub fn estimate(spec: &Spec, load: &Load) -> MemoryPlan {
     // an op on 16-bit weights widens them one at a time; the head is the largest
     let widened = if load.value_bytes < F32 { (spec.vocab_size as u64).max(f) * c * F32 } else { 0 };
     let activation_bytes = kept + passing + logits + widened;
-    let total_bytes = weights_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
-    MemoryPlan { weights_bytes, gradient_bytes, optimizer_bytes, activation_bytes, total_bytes }
+    let monitor_bytes = load.monitor_bytes;
+    let total_bytes = weights_bytes + gradient_bytes + optimizer_bytes + activation_bytes + monitor_bytes;
+    MemoryPlan { weights_bytes, gradient_bytes, optimizer_bytes, activation_bytes, monitor_bytes, total_bytes }
 }
 
 /// Memory of this machine that is free for a run now, in bytes; None where the platform doesn't say.
@@ -101,6 +104,7 @@ mod tests {
             longest: 512,
             trained_blocks: 30,
             recompute: Recompute::None,
+            monitor_bytes: 0,
         }
     }
 

@@ -42,8 +42,8 @@ pub(crate) fn probe(job: &mut Job, gradients: &mut Gradients, optimizer: &mut Op
     let low = |rates: &[f64]| rates.iter().copied().fold(f64::INFINITY, f64::min);
     let high = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
     job.plan.time = Some(TimePlan {
-        seconds_low: 0.9 * (tokens * low(&step) + trunk_low * low(&trunk)),
-        seconds_high: 1.2 * (tokens * high(&step) + trunk_high * high(&trunk)),
+        seconds_low: TimePlan::LOW_MARGIN * (tokens * low(&step) + trunk_low * low(&trunk)),
+        seconds_high: TimePlan::HIGH_MARGIN * (tokens * high(&step) + trunk_high * high(&trunk)),
     });
     Ok(())
 }

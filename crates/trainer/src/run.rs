@@ -5,7 +5,7 @@ use crate::coverage::{self, Sample};
 use crate::features::{Boundary, Features};
 use crate::job::Job;
 use crate::monitor::stopping::{Keep, Policy, Stopped, Watch};
-use crate::monitor::validation;
+use crate::monitor::{Monitor, validation};
 use crate::observer::Observer;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
@@ -57,6 +57,8 @@ pub(crate) struct Course<'a> {
     pub(crate) fork: Option<u64>,
     /// Whether probes run first. They change nothing.
     pub(crate) probe: bool,
+    /// Whether forgetting is watched. It changes nothing but where the run ends.
+    pub(crate) watch: bool,
     /// Checkpoints are written only after so many seconds without one, and where the run is asked to stop.
     pub(crate) sparing: Option<f64>,
     pub(crate) judge: Option<Box<Judge<'a>>>,
@@ -66,7 +68,7 @@ impl Course<'_> {
     /// A job's of its own.
     fn alone(resume: bool) -> Self {
         let start = if resume { Start::NewestCheckpoint } else { Start::Base };
-        Self { start, fork: None, probe: true, sparing: None, judge: None }
+        Self { start, fork: None, probe: true, watch: true, sparing: None, judge: None }
     }
 }
 
@@ -83,6 +85,8 @@ struct Run<'a> {
     state: State,
     /// What ends the run early.
     policy: Policy,
+    /// What watches forgetting.
+    monitor: Option<Monitor>,
     /// When this process began to train, and the seconds of former ones.
     begin: Instant,
     seconds_before: f64,
@@ -178,6 +182,8 @@ impl<'a> Run<'a> {
         if course.probe {
             preflight::probe(job, &mut gradients, &mut optimizer, done)?;
         }
+        // while the weights are the base's
+        let monitor = if course.watch { Monitor::open(job, resume)? } else { None };
         let mut state = State {
             step: 0,
             config_hash: job.plan.config_hash(),
@@ -218,6 +224,7 @@ impl<'a> Run<'a> {
             checkpoints,
             state,
             policy,
+            monitor,
             begin: Instant::now(),
             seconds_before,
             fork: course.fork,
@@ -274,12 +281,16 @@ impl<'a> Run<'a> {
     /// Steps from where the state is to the plan's end, or to where the watch ends it; then the model is what is kept.
     fn train(&mut self) -> Result<()> {
         if self.state.step == 0 {
+            self.look()?;
             self.validate()?; // the untouched base, for comparison
         }
         self.fork()?;
         while !self.done() {
             self.step()?;
             let stop = self.recorder.observer.stop_requested() || self.job.folder.stop_requested();
+            if self.monitor.as_ref().is_some_and(|monitor| monitor.is_due(self.state.step, self.job.plan.steps)) {
+                self.look()?;
+            }
             let validated = self.due_validation();
             if validated {
                 self.validate()?;
@@ -368,9 +379,8 @@ impl<'a> Run<'a> {
     fn due_checkpoint(&self, stop: bool) -> bool {
         let every = self.job.plan.hyperparameters.checkpoint_steps.unwrap_or(self.job.plan.steps.per_epoch);
         let last = self.done();
-        let is_best = self.state.watch.best.is_some_and(|best| best.step == self.state.step);
-        if self.policy.keeps_best() && is_best {
-            return true; // it may be the model
+        if self.state.watch.may_keep(&self.policy, self.state.step) {
+            return true;
         }
         let regular = self.state.step.is_multiple_of(every) || self.fork == Some(self.state.step);
         match self.sparing {
@@ -426,15 +436,30 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// How far the model is from its base on general text, where that is watched.
+    fn look(&mut self) -> Result<()> {
+        let Some(monitor) = &self.monitor else { return Ok(()) };
+        let step = self.state.step;
+        let seen = monitor.look(self.job, step)?;
+        let rise = seen.nll - seen.nll_base;
+        self.recorder.write(Event::Monitor(seen))?;
+        if step > 0 {
+            self.state.watch.looked(&self.policy, step, rise, step == self.job.plan.steps.total);
+        }
+        Ok(())
+    }
+
     /// Says why the run ended where it is not its last step, and puts the model that is kept in place.
-    /// Errors: its checkpoint is gone or damaged.
+    /// Errors: its checkpoint is gone or damaged; no step may become the model.
     fn keep(&mut self) -> Result<()> {
         let last_step = self.state.step;
         if let Some(Stopped { cause, message }) = self.state.watch.stopped.clone() {
             self.recorder.write(Event::StoppedEarly { step: last_step, cause, message })?;
         }
-        let Some(Keep { step, validation_loss, message }) = self.state.watch.keep(&self.policy, last_step) else {
-            return Ok(());
+        let (step, validation_loss, message) = match self.state.watch.keep(&self.policy, last_step) {
+            Keep::Last => return Ok(()),
+            Keep::Nothing(message) => return Err(TrainError::Plan(message)),
+            Keep::Step { step, validation_loss, message } => (step, validation_loss, message),
         };
         let Some((path, saved)) = self.checkpoints.of_step(step)? else {
             let message = format!(
@@ -454,7 +479,7 @@ impl<'a> Run<'a> {
         self.last_checkpoint = Instant::now();
         let path = format!("checkpoints/{name}");
         self.recorder.write(Event::Checkpoint { step: self.state.step, path, bytes })?;
-        let pinned: Vec<u64> = self.state.watch.best.iter().map(|best| best.step).collect();
+        let pinned = self.state.watch.pinned();
         self.checkpoints.prune(self.job.plan.hyperparameters.keep_checkpoints as usize, &pinned)?;
         Ok(())
     }

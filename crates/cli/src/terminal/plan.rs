@@ -26,6 +26,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
             },
         ));
     }
+    rows.push(row("forgetting", forgetting(plan)));
     if let Some(time) = &plan.time {
         let range = format!("{} to {}", duration(time.seconds_low), duration(time.seconds_high));
         rows.push(row("time", format!("{range} for the steps on {}, measured on three of them", plan.device)));
@@ -89,6 +90,23 @@ fn steps(plan: &Plan) -> String {
         settings.learning_rate,
         settings.learning_rate_warmup_steps,
         settings.schedule
+    )
+}
+
+/// How forgetting is watched, and what that costs.
+fn forgetting(plan: &Plan) -> String {
+    let Some(monitor) = &plan.monitor else {
+        let off = plan.hyperparameters.forgetting_positions == Some(0);
+        let why = if off { "forgettingPositions is 0" } else { "generalData has no running text" };
+        return format!("not watched during training: {why}");
+    };
+    let limit =
+        plan.hyperparameters.max_forgetting.map_or_else(String::new, |limit| format!("; ends beyond {limit} nats"));
+    format!(
+        "{} of general text, every {} and at each epoch's end: {:.1} % of the steps' time{limit}",
+        counted(monitor.positions, "position"),
+        counted(monitor.every, "step"),
+        100.0 * monitor.share
     )
 }
 

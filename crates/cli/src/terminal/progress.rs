@@ -111,6 +111,13 @@ impl Observer for Progress {
                 let when = if v.step == 0 { "before training".into() } else { format!("after step {}", v.step) };
                 self.say(&format!("validation {when}: loss {:.4}, perplexity {:.2}", v.loss, v.perplexity));
             }
+            Event::Monitor(seen) if seen.step > 0 => {
+                let (rise, step) = (seen.nll - seen.nll_base, seen.step);
+                self.say(&format!(
+                    "general text after step {step}: NLL {rise:+.4} of the base's {:.4}, KL {:.4}",
+                    seen.nll_base, seen.kl
+                ));
+            }
             Event::Resumed { step } => {
                 self.bar.set_position(*step);
                 self.bar.reset_eta();

@@ -210,6 +210,12 @@ pub struct Hyperparameters {
     pub evaluation_data: Vec<String>,
     /// Locations of general items for the forgetting check; empty: none.
     pub general_data: Vec<String>,
+    /// Steps between looks at forgetting; None: the plan chooses.
+    pub forgetting_every: Option<u64>,
+    /// Positions of a look; None: the plan chooses; 0: there is none.
+    pub forgetting_positions: Option<u64>,
+    /// Largest rise of the NLL on general text, nats per token (R32).
+    pub max_forgetting: Option<f64>,
     /// Location of the chat template that conversations are laid out with; None: the base's own.
     pub chat_template: Option<String>,
     /// Recomputation in the backward pass.
@@ -311,6 +317,9 @@ impl Hyperparameters {
             early_stopping_patience: None,
             evaluation_data: Vec::new(),
             general_data: Vec::new(),
+            forgetting_every: None,
+            forgetting_positions: None,
+            max_forgetting: None,
             chat_template: None,
             recompute: Recompute::default(),
             dtype: Dtype::default(),

@@ -17,7 +17,8 @@ pub struct Trial {
 }
 
 /// Settings that watch a job while it trains.
-const WATCHING: &[&str] = &["earlyStoppingThreshold", "earlyStoppingPatience"];
+const WATCHING: &[&str] =
+    &["earlyStoppingThreshold", "earlyStoppingPatience", "forgettingEvery", "forgettingPositions", "maxForgetting"];
 
 /// Every trial of a sweep, checked. Errors: all that is wrong, a line each.
 pub fn resolve(sweep: &SweepRequest) -> std::result::Result<Vec<Trial>, Vec<String>> {
@@ -196,7 +197,7 @@ mod tests {
         let validation = r#""validationDataConfig": {"validators": [{"s3Uri": "v.jsonl"}]},"#;
         assert!(problems(validation, r#""seed": "1""#).starts_with("the sweep varies nothing"));
         for key in WATCHING {
-            let found = problems(validation, &format!(r#"{rates}, "{key}": "0.01""#));
+            let found = problems(validation, &format!(r#"{rates}, "{key}": "1""#));
             assert!(found.contains(&format!("{key} has no effect in a sweep")), "{found}");
         }
         let found = problems(validation, r#""learningRate": ["0.5", "7"], "epochCount": ["1", "11"]"#);

@@ -157,7 +157,7 @@ pub(crate) fn attempt<'a>(
         (None, Some(snapshot)) => Start::Snapshot(Box::new(snapshot)),
         (None, None) => Start::Base,
     };
-    let course = Course { start, fork, probe, sparing: Some(SPARING_SECONDS), judge };
+    let course = Course { start, fork, probe, watch: false, sparing: Some(SPARING_SECONDS), judge };
     let (outcome, snapshot) = follow(&mut bench.job, &trial.request, output, course, &mut relay);
     let records = folder.read_events()?;
     let result = result(number, outcome, &records, begin, folder.root())?;

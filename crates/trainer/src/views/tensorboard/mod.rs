@@ -1,5 +1,5 @@
 //! The run as TensorBoard reads it: one file `events.out.tfevents.<unix seconds>.outcrop` of protobuf messages, each
-//! framed as a TFRecord. Scalars of steps and validations; warnings and the comparison's headline as text. Histograms,
+//! framed as a TFRecord. Scalars of steps, validations and forgetting; warnings and the comparison's headline as text. Histograms,
 //! graphs and hyperparameters are left out.
 
 mod messages;
@@ -143,6 +143,9 @@ impl Translation {
                     scalar(&format!("validation/loss{suffix}"), validation.loss),
                     scalar(&format!("validation/perplexity{suffix}"), validation.perplexity),
                 ]
+            }
+            Event::Monitor(monitor) => {
+                vec![scalar("forgetting/nll_rise", monitor.nll - monitor.nll_base), scalar("forgetting/kl", monitor.kl)]
             }
             Event::Warning { message } => {
                 self.warnings.push_str("- ");
