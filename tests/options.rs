@@ -26,6 +26,7 @@ const TESTED: &[(&str, fn())] = &[
     ("optimizer", r34_optimizer_is_the_rule_of_the_updates),
     ("weightDecay", r34_weight_decay_shrinks_the_weights),
     ("clipNorm", r34_r37_clip_norm_scales_long_gradients),
+    ("zLossWeight", r34_z_loss_weight_keeps_logits_small_and_is_in_no_reported_loss),
     ("adamBeta1", r34_adam_beta1_is_the_memory_of_the_gradient),
     ("adamBeta2", r34_adam_beta2_is_the_memory_of_its_square),
     ("adamEpsilon", r34_adam_epsilon_dampens_the_update),
@@ -42,6 +43,7 @@ const TESTED: &[(&str, fn())] = &[
     ("forgettingEvery", options_while_training::r34_forgetting_every_is_the_distance_of_looks_and_changes_no_bit),
     ("forgettingPositions", options_while_training::r34_forgetting_positions_is_the_size_of_a_look),
     ("maxForgetting", options_while_training::r34_r32_r19_max_forgetting_ends_the_run_and_keeps_what_is_within_it),
+    ("sampleGenerations", options_while_training::r34_r8_sample_generations_are_answered_each_epoch_and_change_no_bit),
     ("chatTemplate", r34_r30_chat_template_lays_conversations_out_in_training_and_generation),
     ("recompute", r34_recompute_saves_memory_and_changes_no_bit),
     ("dtype", r34_dtype_is_the_type_of_weights_and_not_of_masters),
@@ -341,6 +343,22 @@ fn r34_r37_clip_norm_scales_long_gradients() {
     }
     assert_eq!(off.job().steps("grad_norm")[0], lengths[0], "the norm is the one before clipping");
     assert_ne!(off.delta_hash(), tight.delta_hash());
+}
+
+#[test]
+fn r34_z_loss_weight_keeps_logits_small_and_is_in_no_reported_loss() {
+    for trainable in ["head", "last:1", "all"] {
+        let both = [("trainable", trainable), ("epochCount", "5"), ("clipNorm", "0"), ("evalPercentage", "25")];
+        let (_bench, runs) = pair("zLossWeight", ["0", "0.5"], &both);
+        let [plain, weighed] = of_both(&runs, losses);
+        assert_eq!(plain[0], weighed[0], "{trainable}: the first loss is the base's NLL, without the term");
+        let norm = of_both(&runs, |run| run.job().steps("grad_norm")[0]);
+        assert!((norm[0] - norm[1]).abs() > 1e-3 * norm[0], "{trainable}: the term is in the gradient: {norm:?}");
+        assert!(plain.last() < weighed.last(), "{trainable}: it costs NLL: {plain:?} {weighed:?}");
+        let validation = of_both(&runs, |run| run.job().events_of("validation")[0]["loss"].clone());
+        assert_eq!(validation[0], validation[1], "{trainable}");
+        assert_ne!(runs[0].delta_hash(), runs[1].delta_hash());
+    }
 }
 
 /// Two runs whose first update is the same and whose later ones are not.

@@ -200,3 +200,59 @@ pub(crate) fn r34_r32_r19_max_forgetting_ends_the_run_and_keeps_what_is_within_i
         "{error}"
     );
 }
+
+#[test]
+pub(crate) fn r34_r8_sample_generations_are_answered_each_epoch_and_change_no_bit() {
+    let bench = Bench::new();
+    for trainable in ["head", "all"] {
+        // learns the twelve records by heart
+        let both = [("trainable", trainable), ("epochCount", "10"), ("batchSize", "2"), ("learningRate", "0.02")];
+        let run = |count: &str| bench.completed(&[&both[..], &[("sampleGenerations", count)]].concat());
+        let (none, two, many) = (run("0"), run("2"), run("16"));
+        assert!(none.job().events_of("samples").is_empty());
+        for run in [&two, &many] {
+            assert_eq!(run.delta_hash(), none.delta_hash(), "{trainable}: answering changes nothing");
+            assert_eq!(run.job().steps("loss"), none.job().steps("loss"));
+        }
+        let events = two.job().events_of("samples");
+        assert_eq!(
+            events.iter().map(|event| event["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+            (1..=10).map(|e| 6 * e).collect::<Vec<_>>()
+        );
+        let prompts = |event: &Value| -> Vec<Value> {
+            event["samples"].as_array().unwrap().iter().map(|sample| sample["prompt"].clone()).collect()
+        };
+        assert!(events.iter().all(|event| prompts(event) == prompts(&events[0])), "the same each epoch");
+        assert_eq!(
+            (prompts(&events[0]).len(), prompts(&many.job().events_of("samples")[0]).len()),
+            (2, 12),
+            "all there are"
+        );
+        let train = fs_err::read_to_string(bench.path("train.jsonl")).unwrap();
+        let lines: Vec<Value> = train.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let last = many.job().events_of("samples").pop().unwrap();
+        for sample in last["samples"].as_array().unwrap() {
+            let of = lines.iter().find(|line| line["prompt"] == sample["prompt"]).unwrap_or_else(|| panic!("{sample}"));
+            assert_eq!(sample["expected"].as_str().unwrap().trim(), of["completion"], "{sample}");
+        }
+        let rate = |event: &Value| event["stop_rate"].as_f64().unwrap();
+        let stopped =
+            |event: &Value| event["samples"].as_array().unwrap().iter().filter(|s| s["end"] == "stop").count();
+        for event in many.job().events_of("samples") {
+            assert_eq!(rate(&event), stopped(&event) as f64 / 12.0);
+        }
+        if trainable == "all" {
+            let first = &many.job().events_of("samples")[0];
+            assert!(
+                rate(&last) > rate(first) && rate(&last) > 0.5,
+                "it learns to stop: {} {}",
+                rate(first),
+                rate(&last)
+            );
+        }
+        assert!(two.stderr().contains("sample answers after step 60: "), "{}", two.stderr());
+        // of validation records where there are some
+        let split = bench.completed(&[&both[..], &[("sampleGenerations", "16"), ("evalPercentage", "25")]].concat());
+        assert_eq!(prompts(&split.job().events_of("samples")[0]).len(), 3);
+    }
+}

@@ -117,6 +117,14 @@ fn overfitting(bench: &Bench, trainable: &str, ends: &[(&str, &str)]) -> Value {
     request
 }
 
+/// The most that general text cost more than under the base, up to a step.
+fn largest_rise(job: &Job, last: u64) -> String {
+    let number = |event: &Value, key: &str| event[key].as_f64().unwrap();
+    let early = job.events_of("monitor").into_iter().filter(|event| event["step"].as_u64().unwrap() <= last);
+    let rises = early.map(|event| number(&event, "nll") - number(&event, "nll_base"));
+    (rises.fold(1e-4, f64::max) + 1e-9).to_string()
+}
+
 /// What ended a run and what was kept of it.
 fn ending(job: &Job) -> Vec<Value> {
     let kind = |event: &Value| ["stopped_early", "kept"].contains(&event["event"].as_str().unwrap());
@@ -129,12 +137,19 @@ fn ending(job: &Job) -> Vec<Value> {
 
 #[test]
 fn r26_r19_a_killed_run_stops_early_and_keeps_what_one_that_was_not_does() {
-    let prose = ("generalData", "s3://outcrop-examples/general/prose.txt");
-    let limit = [prose, ("maxForgetting", "2.5"), ("forgettingEvery", "7")];
-    let patience = [("earlyStoppingPatience", "2")];
-    for (trainable, ends) in [("head", &patience[..]), ("all", &patience), ("head", &limit), ("all", &limit)] {
+    for (trainable, limited) in [("head", false), ("all", false), ("head", true), ("all", true)] {
         let bench = bench();
-        let whole = bench.run(&overfitting(&bench, trainable, ends)).expect_success();
+        let whole = match limited {
+            false => bench.run(&overfitting(&bench, trainable, &[("earlyStoppingPatience", "2")])),
+            true => {
+                let prose = ("generalData", "s3://outcrop-examples/general/prose.txt");
+                let watched = |limit| [prose, ("forgettingEvery", "7"), ("learningRate", "0.01"), ("maxForgetting", limit)];
+                let free = bench.run(&overfitting(&bench, trainable, &watched("100"))).expect_success();
+                // what no look up to step 50 breaks
+                bench.run(&overfitting(&bench, trainable, &watched(&largest_rise(&free.job(), 50))))
+            }
+        };
+        let whole = whole.expect_success();
         let (end, last) = (ending(&whole.job()), steps_done(&whole.job()));
         assert!(end.len() == 2 && (45..180).contains(&last), "stopped and kept, {last} steps: {end:?}");
         let (running, id) = start(&bench, 8);

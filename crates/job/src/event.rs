@@ -36,6 +36,8 @@ pub enum Event {
     Validation(Validation),
     /// How far the model is from its base on general text.
     Monitor(Monitor),
+    /// What the model answers to a few fixed prompts.
+    Samples(Samples),
     /// A checkpoint is on disk, whole.
     Checkpoint {
         /// Steps done.
@@ -221,6 +223,46 @@ pub struct Monitor {
     pub kl: f64,
 }
 
+/// Greedy answers to the same prompts after each epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Steps done.
+    pub step: u64,
+    /// Epoch that was just trained, from 0.
+    pub epoch: u64,
+    /// Share of answers that the model ended itself, 0 to 1 (R8).
+    #[serde(with = "crate::float")]
+    pub stop_rate: f64,
+    /// Share of answers without a visible character.
+    #[serde(with = "crate::float")]
+    pub empty_rate: f64,
+    /// The answers.
+    pub samples: Vec<Sample>,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What stood before.
+    pub prompt: String,
+    /// What the data have there.
+    pub expected: String,
+    /// What the model wrote.
+    pub text: String,
+    /// How it ended.
+    pub end: SampleEnd,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SampleEnd {
+    /// By the model's end token.
+    Stop,
+    /// At the most tokens that it may have.
+    Length,
+}
+
 impl Event {
     /// Steps done at this event, where it tells.
     pub fn step(&self) -> Option<u64> {
@@ -228,6 +270,7 @@ impl Event {
             Self::Step(step) => Some(step.step),
             Self::Validation(validation) => Some(validation.step),
             Self::Monitor(monitor) => Some(monitor.step),
+            Self::Samples(samples) => Some(samples.step),
             Self::Checkpoint { step, .. }
             | Self::Resumed { step }
             | Self::Interrupted { step }
@@ -279,6 +322,18 @@ pub(crate) mod tests {
             step(1, 0, 2.0f64.sqrt()),
             validation(1, 0, 0, 0.1 + 0.2),
             Event::Monitor(Monitor { step: 1, positions: 256, nll_base: 3.5, nll: f64::INFINITY, kl: 0.1 + 0.2 }),
+            Event::Samples(Samples {
+                step: 1,
+                epoch: 0,
+                stop_rate: 0.5,
+                empty_rate: 1.0 / 3.0,
+                samples: vec![Sample {
+                    prompt: "a\n\"b".into(),
+                    expected: "c".into(),
+                    text: "d\u{fffd}".into(),
+                    end: SampleEnd::Length,
+                }],
+            }),
             Event::Checkpoint { step: 1, path: "checkpoints/1".into(), bytes: 9 },
             Event::Resumed { step: 1 },
             Event::Interrupted { step: 1 },

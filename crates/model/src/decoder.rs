@@ -51,6 +51,8 @@ pub struct Decoder {
     head: Weight,
     rotaries: Vec<Rotary>,
     device: Device,
+    /// See [`Decoder::set_z_loss`].
+    z_loss: f32,
 }
 
 impl Decoder {
@@ -66,6 +68,7 @@ impl Decoder {
             head: Weight::new(spec.head_name(), weights)?,
             rotaries: spec.ropes.iter().map(|rope| Rotary::new(rope, context, device)).collect::<Result<_>>()?,
             device: device.clone(),
+            z_loss: 0.0,
             spec,
         })
     }
@@ -235,9 +238,14 @@ impl Decoder {
         self.capped(logits)
     }
 
+    /// Sets the weight of the z-loss in gradients; 0 at first. No NLL has it.
+    pub fn set_z_loss(&mut self, weight: f32) {
+        self.z_loss = weight;
+    }
+
     /// What the loss of this decoder's head adds to the plain cross-entropy.
     pub fn head_options(&self) -> head_loss::Options {
-        head_loss::Options { softcap: self.spec.final_softcap, z_loss: 0.0 }
+        head_loss::Options { softcap: self.spec.final_softcap, z_loss: self.z_loss }
     }
 
     /// The head's weights.

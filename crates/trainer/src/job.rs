@@ -109,6 +109,7 @@ impl Job {
             decoder = converted(&decoder, DType::BF16)?;
             masters = std::mem::replace(&mut weights, trained(&decoder, inputs.hyperparameters.trainable));
         }
+        decoder.set_z_loss(inputs.hyperparameters.z_loss_weight as f32);
         let (mut plan, mut warnings) = plan(&inputs, &base, base_hash, &data, &weights, extra_parameters, max_length)?;
         warnings.extend(Aliases::read(inputs.home)?.note(&inputs.request.base_model_identifier));
         let feature_cache = plan_features(&inputs, &mut plan, &decoder, &data, &mut warnings)?;
@@ -151,6 +152,7 @@ impl Job {
         self.data.steps = self.data.steps.reordered(settings.batch_size as usize, settings.seed, settings.shuffle)?;
         self.suites = comparison::load(settings, inputs.locations, &self.data, inputs.folder.root())?;
         self.put(untrained)?;
+        self.decoder.set_z_loss(settings.z_loss_weight as f32);
         if settings.dtype != Dtype::Float32 {
             self.masters = copies(untrained)?; // the optimizer updates them in place
         }

@@ -1,18 +1,21 @@
 //! The loop: validate, checkpoint, stop, step. Callers observe events; they don't hook in.
 
+mod watching;
+
 use crate::checkpoint::{self, Checkpoints, State};
 use crate::coverage::{self, Sample};
 use crate::features::{Boundary, Features};
 use crate::job::Job;
-use crate::monitor::stopping::{Keep, Policy, Stopped, Watch};
-use crate::monitor::{Monitor, validation};
+use crate::monitor::Monitor;
+use crate::monitor::generations::Generations;
+use crate::monitor::stopping::{Policy, Watch};
 use crate::observer::Observer;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
 use crate::step::StepGradient;
 use crate::{Optimizer, OptimizerSettings, Result, Schedule, TrainError, finish, memory, preflight, step};
 use outcrop_eval::Comparison;
-use outcrop_job::event::{Event, Planned, Step, Validation};
+use outcrop_job::event::{Event, Planned, Step};
 use outcrop_job::plan::TimePlan;
 use outcrop_job::{ModelRecord, Plan, Request};
 use outcrop_kernels::{Gradients, pool};
@@ -57,7 +60,7 @@ pub(crate) struct Course<'a> {
     pub(crate) fork: Option<u64>,
     /// Whether probes run first. They change nothing.
     pub(crate) probe: bool,
-    /// Whether forgetting is watched. It changes nothing but where the run ends.
+    /// Whether forgetting is watched and samples are answered. It changes nothing but where the run ends.
     pub(crate) watch: bool,
     /// Checkpoints are written only after so many seconds without one, and where the run is asked to stop.
     pub(crate) sparing: Option<f64>,
@@ -87,6 +90,8 @@ struct Run<'a> {
     policy: Policy,
     /// What watches forgetting.
     monitor: Option<Monitor>,
+    /// What is answered at each epoch's end.
+    generations: Option<Generations>,
     /// When this process began to train, and the seconds of former ones.
     begin: Instant,
     seconds_before: f64,
@@ -184,6 +189,7 @@ impl<'a> Run<'a> {
         }
         // while the weights are the base's
         let monitor = if course.watch { Monitor::open(job, resume)? } else { None };
+        let generations = course.watch.then(|| Generations::new(job));
         let mut state = State {
             step: 0,
             config_hash: job.plan.config_hash(),
@@ -225,6 +231,7 @@ impl<'a> Run<'a> {
             state,
             policy,
             monitor,
+            generations,
             begin: Instant::now(),
             seconds_before,
             fork: course.fork,
@@ -294,6 +301,7 @@ impl<'a> Run<'a> {
             let validated = self.due_validation();
             if validated {
                 self.validate()?;
+                self.answer()?;
             }
             self.fork()?;
             if self.due_checkpoint(stop) {
@@ -412,64 +420,6 @@ impl<'a> Run<'a> {
         self.recorder.warn(&reason)?;
         self.recorder.write(Event::Interrupted { step })?;
         Err(TrainError::Behind { step, reason })
-    }
-
-    /// Loss on every validation set: sum of the NLLs over the count of the targets, whatever the batches (R13).
-    fn validate(&mut self) -> Result<()> {
-        let step = self.state.step;
-        let epoch = step.saturating_sub(1) / self.job.plan.steps.per_epoch;
-        for set in 0..self.job.data.validation.len() {
-            let features = self.features.get(set + 1);
-            let pass = validation::pass(self.job, features, set, self.recorder.observer)?;
-            let loss = pass.sum / pass.count as f64;
-            let (set, target_tokens) = (set as u64, pass.count);
-            let event = Validation { step, epoch, set, loss, perplexity: loss.exp(), target_tokens };
-            self.recorder.write(Event::Validation(event))?;
-            if set == 0 {
-                self.items = pass.items;
-                if step > 0 {
-                    let last = step == self.job.plan.steps.total;
-                    self.state.watch.validated(&self.policy, step, loss, last);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// How far the model is from its base on general text, where that is watched.
-    fn look(&mut self) -> Result<()> {
-        let Some(monitor) = &self.monitor else { return Ok(()) };
-        let step = self.state.step;
-        let seen = monitor.look(self.job, step)?;
-        let rise = seen.nll - seen.nll_base;
-        self.recorder.write(Event::Monitor(seen))?;
-        if step > 0 {
-            self.state.watch.looked(&self.policy, step, rise, step == self.job.plan.steps.total);
-        }
-        Ok(())
-    }
-
-    /// Says why the run ended where it is not its last step, and puts the model that is kept in place.
-    /// Errors: its checkpoint is gone or damaged; no step may become the model.
-    fn keep(&mut self) -> Result<()> {
-        let last_step = self.state.step;
-        if let Some(Stopped { cause, message }) = self.state.watch.stopped.clone() {
-            self.recorder.write(Event::StoppedEarly { step: last_step, cause, message })?;
-        }
-        let (step, validation_loss, message) = match self.state.watch.keep(&self.policy, last_step) {
-            Keep::Last => return Ok(()),
-            Keep::Nothing(message) => return Err(TrainError::Plan(message)),
-            Keep::Step { step, validation_loss, message } => (step, validation_loss, message),
-        };
-        let Some((path, saved)) = self.checkpoints.of_step(step)? else {
-            let message = format!(
-                "the checkpoint of step {step}, whose model was to be kept, is gone or damaged; run the job again"
-            );
-            return Err(TrainError::Checkpoint { path: self.job.folder.checkpoints_dir(), message });
-        };
-        checkpoint::restore(&path, &saved, &self.job.weights, &mut self.optimizer)?;
-        self.state = State { seconds: self.state.seconds, ..saved };
-        self.recorder.write(Event::Kept { kept_step: step, last_step, validation_loss, message })
     }
 
     fn checkpoint(&mut self) -> Result<()> {

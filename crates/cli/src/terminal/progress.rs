@@ -118,6 +118,14 @@ impl Observer for Progress {
                     seen.nll_base, seen.kl
                 ));
             }
+            Event::Samples(samples) => {
+                let percent = |share: f64| (100.0 * share).round();
+                let (stopped, empty) = (percent(samples.stop_rate), percent(samples.empty_rate));
+                let (number, step) = (samples.samples.len(), samples.step);
+                self.say(&format!(
+                    "sample answers after step {step}: {stopped} % of {number} end by themselves, {empty} % are empty"
+                ));
+            }
             Event::Resumed { step } => {
                 self.bar.set_position(*step);
                 self.bar.reset_eta();

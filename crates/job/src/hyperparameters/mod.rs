@@ -184,6 +184,8 @@ pub struct Hyperparameters {
     pub weight_decay: f64,
     /// Largest gradient norm (l2, over all trained tensors); 0 turns clipping off (R37).
     pub clip_norm: f64,
+    /// Weight of the z-loss in what is differentiated.
+    pub z_loss_weight: f64,
     /// AdamW's decay of the first moment; Lion's share of the momentum in a step.
     pub adam_beta1: f64,
     /// AdamW's decay of the second moment; Lion's of its momentum.
@@ -216,6 +218,8 @@ pub struct Hyperparameters {
     pub forgetting_positions: Option<u64>,
     /// Largest rise of the NLL on general text, nats per token (R32).
     pub max_forgetting: Option<f64>,
+    /// Prompts that are answered at each epoch's end.
+    pub sample_generations: u64,
     /// Location of the chat template that conversations are laid out with; None: the base's own.
     pub chat_template: Option<String>,
     /// Recomputation in the backward pass.
@@ -304,6 +308,7 @@ impl Hyperparameters {
             optimizer: OptimizerKind::default(),
             weight_decay: 0.0,
             clip_norm: 0.0,
+            z_loss_weight: 0.0,
             adam_beta1: 0.0,
             adam_beta2: 0.0,
             adam_epsilon: 0.0,
@@ -320,6 +325,7 @@ impl Hyperparameters {
             forgetting_every: None,
             forgetting_positions: None,
             max_forgetting: None,
+            sample_generations: 0,
             chat_template: None,
             recompute: Recompute::default(),
             dtype: Dtype::default(),

@@ -1,8 +1,9 @@
-//! What looks at a run while it trains: the validation loss, forgetting, and when either ends the run. Nothing here
+//! What looks at a run while it trains: the validation loss, forgetting, sample answers, and what ends the run. Nothing here
 //! changes a weight.
 //! When each looks, and what is kept at the end, is in `run`.
 
 pub(crate) mod forgetting;
+pub(crate) mod generations;
 mod planning;
 mod sample;
 pub(crate) mod stopping;

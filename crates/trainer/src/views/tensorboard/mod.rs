@@ -1,5 +1,5 @@
 //! The run as TensorBoard reads it: one file `events.out.tfevents.<unix seconds>.outcrop` of protobuf messages, each
-//! framed as a TFRecord. Scalars of steps, validations and forgetting; warnings and the comparison's headline as text. Histograms,
+//! framed as a TFRecord. Scalars of steps, validations, forgetting and sample answers; warnings and the comparison's headline as text. Histograms,
 //! graphs and hyperparameters are left out.
 
 mod messages;
@@ -146,6 +146,9 @@ impl Translation {
             }
             Event::Monitor(monitor) => {
                 vec![scalar("forgetting/nll_rise", monitor.nll - monitor.nll_base), scalar("forgetting/kl", monitor.kl)]
+            }
+            Event::Samples(samples) => {
+                vec![scalar("samples/stop_rate", samples.stop_rate), scalar("samples/empty_rate", samples.empty_rate)]
             }
             Event::Warning { message } => {
                 self.warnings.push_str("- ");
