@@ -45,6 +45,9 @@ pub enum EvalError {
     /// Scores that don't belong together.
     #[error("cannot compare: {0}")]
     Comparison(String),
+    /// A gate that can't be held to these suites.
+    #[error("gate {0}")]
+    Gate(String),
     /// A report could not be written as JSON.
     #[error("cannot write the report as JSON: {0}")]
     Json(#[from] serde_json::Error),

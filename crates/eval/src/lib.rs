@@ -14,6 +14,7 @@ mod error;
 mod exact;
 #[cfg(test)]
 mod fixtures;
+pub mod gate;
 mod headline;
 pub mod items;
 mod layout;
@@ -35,5 +36,6 @@ pub use cache::{Cached, ScoreCache, ScoreKey};
 pub use comparison::{CompareOptions, Comparison, Scored, SuiteComparison, compare};
 pub use decoder::DecoderScorer;
 pub use error::EvalError;
+pub use gate::{check_gate, gate_failure};
 pub use score::{Scorer, Scores, score};
 pub use suite::{Suite, SuiteKind};

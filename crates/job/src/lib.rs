@@ -10,6 +10,7 @@ pub mod event;
 pub mod event_log;
 pub mod float;
 pub mod folder;
+pub mod gate;
 pub mod home;
 pub mod hyperparameters;
 pub mod location;

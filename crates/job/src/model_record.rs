@@ -49,7 +49,7 @@ pub struct ModelRecord {
     pub training_data: Vec<DataFile>,
     /// Version of the engine.
     pub engine_version: String,
-    /// Why the model was held back, where a gate did so.
+    /// `gate: failed` and why, where the model failed its gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<String>,
 }

@@ -8,6 +8,7 @@ mod tests;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::gate::Gate;
 use crate::wording::{nearest, quote};
 use crate::{CustomizationType, StringMap};
 
@@ -220,6 +221,8 @@ pub struct Hyperparameters {
     pub max_forgetting: Option<f64>,
     /// Prompts that are answered at each epoch's end.
     pub sample_generations: u64,
+    /// What the comparison with the base must show.
+    pub gate: Option<Gate>,
     /// Location of the chat template that conversations are laid out with; None: the base's own.
     pub chat_template: Option<String>,
     /// Recomputation in the backward pass.
@@ -326,6 +329,7 @@ impl Hyperparameters {
             forgetting_positions: None,
             max_forgetting: None,
             sample_generations: 0,
+            gate: None,
             chat_template: None,
             recompute: Recompute::default(),
             dtype: Dtype::default(),

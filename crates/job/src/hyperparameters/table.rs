@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::{Dtype, Hyperparameters, LongRecords, OptimizerKind, Recompute, Schedule, Trainable};
 use crate::CustomizationType;
+use crate::gate::Gate;
 
 /// One hyperparameter.
 pub struct Key {
@@ -53,6 +54,8 @@ pub enum Range {
     Locations,
     /// An `s3://` URI or a path.
     Location,
+    /// Conditions on the comparison with the base.
+    Gate,
 }
 
 /// The value of a key that a request leaves out.
@@ -95,6 +98,7 @@ enum Field {
     Dtype(At<Dtype>),
     Locations(At<Vec<String>>),
     OptionalLocation(At<Option<String>>),
+    OptionalGate(At<Option<Gate>>),
 }
 
 impl DefaultValue {
@@ -146,6 +150,7 @@ impl fmt::Display for Range {
             Self::Trainable => formatter.write_str("`head`, `last:N` (N blocks of the model, at least 1), `all`"),
             Self::Locations => formatter.write_str("comma-separated `s3://` URIs or paths, or `none`"),
             Self::Location => formatter.write_str("an `s3://` URI or a path"),
+            Self::Gate => formatter.write_str("comma-separated conditions such as `task>0,general>=-0.01`, or `none`"),
         }
     }
 }
@@ -205,6 +210,8 @@ impl Key {
             Field::Optimizer(at) => put(at(to), OptimizerKind::from_name(text)),
             Field::Dtype(at) => put(at(to), Dtype::from_name(text)),
             Field::Locations(at) => put(at(to), locations(text)),
+            Field::OptionalGate(at) if text == "none" => put(at(to), Some(None)),
+            Field::OptionalGate(at) => put(at(to), text.parse().ok().map(Some)),
             Field::OptionalLocation(at) => put(at(to), (!text.trim().is_empty()).then(|| Some(text.to_string()))),
         }
     }
@@ -228,6 +235,7 @@ impl Key {
             Field::Locations(at) if at(&mut copy).is_empty() => Some("none".to_string()),
             Field::Locations(at) => Some(at(&mut copy).join(",")),
             Field::OptionalLocation(at) => at(&mut copy).clone(),
+            Field::OptionalGate(at) => at(&mut copy).as_ref().map(ToString::to_string),
         }
     }
 }
@@ -361,6 +369,9 @@ const TABLE: &[Key] = &[
         "nats per token by which the NLL of those positions may rise; beyond it the run ends and the best checkpoint within it is kept"),
     key("sampleGenerations", integers(0, 16), Always("3"), false, Field::Integer(|h| &mut h.sample_generations),
         "prompts of the validation (else training) data, drawn by `seed`, that the model answers at each epoch's end; `0` turns it off"),
+    key("gate", Range::Gate, Unset("no gate"), false, Field::OptionalGate(|h| &mut h.gate),
+        "what the comparison with the base must show; `task` and `general` are all suites of the list, a suite's own name is that suite, \
+         and the number is a bound for the lower end of the 95 % interval of the gain; a model that fails is marked, the exit code is 3"),
     key("chatTemplate", Range::Location, Unset("the base's own"), true, Field::OptionalLocation(|h| &mut h.chat_template),
         "file with the Jinja template that lays conversations out"),
     key("recompute", Range::Choice(Recompute::NAMES), Always("auto"), false, Field::Recompute(|h| &mut h.recompute),

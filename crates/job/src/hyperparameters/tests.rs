@@ -67,6 +67,12 @@ const CASES: &[(&str, &[&str], &[&str], &str)] = &[
     ("forgettingPositions", &["0", "256"], &["-1", "257"], "whole numbers from 0 to 256"),
     ("maxForgetting", &["0.02", "100"], &["0", "-0.1", "101", "nan"], "numbers above 0 to 100"),
     ("sampleGenerations", &["0", "16"], &["-1", "17"], "whole numbers from 0 to 16"),
+    (
+        "gate",
+        &["task>0", "task > 0, general>=-0.01", "none"],
+        &["", "task", "task<0", "task>x", "task>0,none"],
+        "comma-separated conditions such as `task>0,general>=-0.01`, or `none`",
+    ),
     ("chatTemplate", &["a.jinja", "s3://bucket/a.jinja"], &["", " "], "an `s3://` URI or a path"),
     ("recompute", &["none", "block", "group", "auto"], &["full", "true"], "`none`, `block`, `group`, `auto`"),
     ("dtype", &["float32", "bfloat16"], &["float16", "bf16", "f32"], "`float32`, `bfloat16`"),
