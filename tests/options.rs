@@ -44,6 +44,7 @@ const TESTED: &[(&str, fn())] = &[
     ("forgettingPositions", options_while_training::r34_forgetting_positions_is_the_size_of_a_look),
     ("maxForgetting", options_while_training::r34_r32_r19_max_forgetting_ends_the_run_and_keeps_what_is_within_it),
     ("sampleGenerations", options_while_training::r34_r8_sample_generations_are_answered_each_epoch_and_change_no_bit),
+    ("gate", r34_gate_marks_the_model_and_sets_the_exit_code),
     ("chatTemplate", r34_r30_chat_template_lays_conversations_out_in_training_and_generation),
     ("recompute", r34_recompute_saves_memory_and_changes_no_bit),
     ("dtype", r34_dtype_is_the_type_of_weights_and_not_of_masters),
@@ -472,6 +473,38 @@ fn r34_general_data_is_what_forgetting_is_measured_on() {
     assert!(suites(&run, "general").is_empty() && run.stdout().contains("general: not measured"), "{}", run.stdout());
     let run = bench.completed(&[("generalData", "s3://outcrop-examples/general/prose.txt")]);
     assert_eq!(suites(&run, "general"), ["general/prose"]);
+}
+
+#[test]
+fn r34_gate_marks_the_model_and_sets_the_exit_code() {
+    let bench = Bench::new();
+    bench.write("prose.txt", "the river and the stone, the winter and the house\n".repeat(20));
+    let request =
+        |gate: &str| bench.request(&[("evaluationData", "train.jsonl"), ("generalData", "prose.txt"), ("gate", gate)]);
+    let marked = |run: &Run| {
+        let record = fs_err::read_to_string(run.delta().with_file_name("model.json")).unwrap();
+        serde_json::from_str::<Value>(&record).unwrap()["gate"].clone()
+    };
+    let passed = bench.run(&request("task>-100,general>=-100")).expect_success();
+    assert_eq!((marked(&passed), passed.stdout().contains("gate")), (Value::Null, false));
+    let failed = bench.run(&request("task>100,general>=-100"));
+    assert_eq!(failed.output.status.code(), Some(3), "{}", failed.stderr());
+    let reason = marked(&failed);
+    let reason = reason.as_str().unwrap();
+    assert!(reason.starts_with("gate: failed: `task>100`: ") && !reason.contains("general"), "{reason}");
+    assert!(failed.stdout().contains(reason), "{}", failed.stdout());
+    let job = failed.job();
+    assert_eq!(job.events_of("completed").len(), 1, "the job completes");
+    assert!(job.events_of("warning").iter().any(|event| event["message"] == reason));
+    let report = |name: &str| fs_err::read_to_string(job.folder.join("report").join(name)).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&report("report.json")).unwrap()["gate"], reason);
+    assert!(report("report.md").lines().nth(2).unwrap().starts_with("gate: failed: "), "{}", report("report.md"));
+    assert!(report("report.html").contains("<strong>gate: failed: "));
+    // what it can't be held to is said before anything is trained
+    let error = bench.refused(&request("task>0,nowhere>0"));
+    assert!(error.starts_with("gate `nowhere>0`: no suite is named `nowhere`, only `"), "{error}");
+    let error = bench.refused(&bench.request(&[("gate", "general>0")]));
+    assert_eq!(error, "gate `general>0`: there is no general suite");
 }
 
 #[test]

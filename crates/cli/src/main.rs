@@ -1,6 +1,7 @@
 //! The binary `outcrop`: arguments in, one command run, one line of error out.
 //!
-//! Exit codes: 0 done, 1 an error, 2 wrong arguments (clap's), 75 another process runs the job, 130 stopped by Ctrl-C.
+//! Exit codes: 0 done, 1 an error, 2 wrong arguments (clap's), 3 a model failed its gate, 75 another process runs the
+//! job, 130 stopped by Ctrl-C.
 
 mod commands;
 mod examples;
@@ -30,6 +31,8 @@ enum Command {
     Train(commands::train::Train),
     /// Train every combination of lists of settings, choose on validation data, judge the winner
     Sweep(commands::sweep::Sweep),
+    /// Compare models with their base on suites: verdict, measures, report
+    Eval(commands::eval::Eval),
     /// Put jobs side by side: settings that differ, verdicts, measures, curves
     Compare(commands::compare::Compare),
     /// Generate text with a custom model or a base
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Sweep(command) => command.run(),
         Command::Data(command) => command.run(),
+        Command::Eval(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Models(command) => command.run(),
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if terminal::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::GateFailed>() => ExitCode::from(3),
         Err(error) if error.is::<commands::data::HasErrors>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", message(&error));

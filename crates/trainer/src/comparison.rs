@@ -6,7 +6,7 @@ use crate::sets::DataSets;
 use crate::{Result, TrainError};
 use outcrop_data::{SourceKind, TextTokenizer};
 use outcrop_eval::{
-    CompareOptions, Comparison, ScoreCache, ScoreKey, Scored, Scorer, Scores, Suite, SuiteKind, compare,
+    CompareOptions, Comparison, ScoreCache, ScoreKey, Scored, Scorer, Scores, Suite, SuiteKind, check_gate, compare,
 };
 use outcrop_job::{Hyperparameters, Locations};
 use std::path::Path;
@@ -17,7 +17,7 @@ const TEXT_ROW: usize = 2048;
 const BATCH_TOKENS: usize = 4096;
 
 /// What a job is judged on.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Suites {
     pub(crate) task: Vec<Suite>,
     pub(crate) general: Vec<Suite>,
@@ -27,6 +27,7 @@ pub(crate) struct Suites {
 
 /// Loads the suites: `evaluationData`, else the validators, else what `evalPercentage` held out, else none; and
 /// `generalData`. `held_out` is where a file of held-out records can be written.
+/// Errors: a suite that can't be read; a gate that names none of them.
 pub(crate) fn load(
     settings: &Hyperparameters,
     locations: &Locations,
@@ -49,6 +50,9 @@ pub(crate) fn load(
         let locations: Vec<String> = data.validation.iter().map(|set| set.location.clone()).collect();
         suites.task = each(&locations)?;
         suites.task_source = "the validators, which validation during training saw".into();
+    }
+    if let Some(gate) = &settings.gate {
+        check_gate(gate, &suites.task, &suites.general)?;
     }
     Ok(suites)
 }

@@ -8,7 +8,7 @@ use crate::report::{Context, JobPart, write_report};
 use crate::views::curve;
 use crate::{Result, TrainError, comparison};
 use candle_core::Tensor;
-use outcrop_eval::Comparison;
+use outcrop_eval::{Comparison, gate_failure};
 use outcrop_job::event::Event;
 use outcrop_job::model_record::{BaseReference, Metrics, ValidationMetric};
 use outcrop_job::model_store::ModelError;
@@ -46,6 +46,11 @@ pub(crate) fn finish(parts: &mut Parts, request: &Request, output: &Path) -> Res
     let value = serde_json::to_value(&comparison).map_err(|e| TrainError::Plan(e.to_string()))?;
     parts.recorder.write(Event::Comparison { comparison: value.clone() })?;
     record.comparison = Some(value);
+    let gate = parts.job.plan.hyperparameters.gate.as_ref();
+    record.gate = gate.and_then(|gate| gate_failure(gate, &comparison)).map(|reason| failed(&reason));
+    if let Some(failure) = &record.gate {
+        parts.recorder.warn(failure.clone())?;
+    }
     let job = &*parts.job;
     // all before the job is called completed, which is never resumed
     parts.recorder.retry_when_full(|recorder| {
@@ -101,6 +106,11 @@ fn model_record(parts: &Parts, request: &Request) -> Result<ModelRecord> {
         engine_version: plan.engine_version.clone(),
         gate: None,
     })
+}
+
+/// What records, reports and terminals say of a gate that a model failed.
+pub fn failed(reason: &str) -> String {
+    format!("gate: failed: {reason}")
 }
 
 /// A model's name that no other has: the id's twelve characters behind as much of `name` as 63 leave room for.

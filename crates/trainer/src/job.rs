@@ -345,7 +345,7 @@ fn check_boundary(spec: &outcrop_model::Spec, trainable: Trainable) -> Result<()
 }
 
 /// The same decoder with weights of another type, beside the former one.
-fn converted(decoder: &Decoder, dtype: DType) -> Result<Decoder> {
+pub(crate) fn converted(decoder: &Decoder, dtype: DType) -> Result<Decoder> {
     let weights = decoder.weights().into_iter().map(|(name, tensor)| Ok((name.to_string(), tensor.to_dtype(dtype)?)));
     let weights = weights.collect::<Result<Weights>>()?;
     Ok(Decoder::new(decoder.spec().clone(), &weights, decoder.device())?)

@@ -1,8 +1,8 @@
 //! The main job: [`Job::open`] resolves and checks everything, [`run()`] trains and finishes.
 //!
 //! `job` plan, `sets` data, `base` model, `preflight` probes, `run` the loop, `step` one optimizer step, `optimizer`,
-//! `schedule`, `monitor` while it trains, `checkpoint`, `snapshot`, `sweep`, `comparison` with the base, `finish`, its
-//! `report`, and `views` of the events.
+//! `schedule`, `monitor` while it trains, `checkpoint`, `snapshot`, `sweep`, `comparison` with the base, `evaluate`
+//! without a job, `finish`, its `report`, and `views` of the events.
 //! Left out: the terminal (`outcrop-cli`), tokens (`outcrop-data`), layers (`outcrop-model`).
 
 pub mod base;
@@ -10,6 +10,7 @@ pub mod checkpoint;
 mod comparison;
 mod coverage;
 mod error;
+pub mod evaluate;
 mod features;
 mod finish;
 mod job;
@@ -36,7 +37,7 @@ pub mod data {
 }
 
 pub use error::TrainError;
-pub use finish::name_with_id;
+pub use finish::{failed, name_with_id};
 pub use job::{Inputs, Job};
 pub use observer::{Observer, Stage};
 pub use optimizer::{Optimizer, Rule, Settings as OptimizerSettings};

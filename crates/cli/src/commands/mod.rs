@@ -4,6 +4,7 @@ pub(crate) mod bedrock;
 pub(crate) mod compare;
 pub(crate) mod data;
 pub(crate) mod doctor;
+pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod jobs;
 pub(crate) mod models;
@@ -19,6 +20,18 @@ use outcrop_data::TextTokenizer;
 use outcrop_job::{Home, Locations, ModelRecord, ModelStore, content_hash};
 use outcrop_model::{Base, Decoder, delta};
 use outcrop_trainer::base::{TemplateFile, text_tokenizer};
+
+/// A model failed its gate; everything is said already.
+#[derive(Debug)]
+pub(crate) struct GateFailed;
+
+impl std::fmt::Display for GateFailed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter.write_str("gate: failed")
+    }
+}
+
+impl std::error::Error for GateFailed {}
 
 /// The home folder, with the examples in it.
 fn home() -> anyhow::Result<Home> {

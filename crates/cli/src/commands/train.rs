@@ -292,6 +292,9 @@ fn conclude(outcome: &Outcome) -> anyhow::Result<()> {
     if !outcome.task_source.is_empty() {
         text.push_str(&format!("task measured on {}\n", outcome.task_source));
     }
+    if let Some(failure) = &outcome.model.gate {
+        text.push_str(&format!("{failure}\n"));
+    }
     let report = outcome.folder.join("report");
     let planned = outcome.planned.map_or_else(String::new, |(plan, seconds)| {
         let (low, high) = (terminal::duration(plan.seconds_low), terminal::duration(plan.seconds_high));
@@ -307,5 +310,6 @@ fn conclude(outcome: &Outcome) -> anyhow::Result<()> {
         outcome.output.display(),
         outcome.model.name
     ));
-    terminal::print(&text)
+    terminal::print(&text)?;
+    if outcome.model.gate.is_some() { Err(super::GateFailed.into()) } else { Ok(()) }
 }

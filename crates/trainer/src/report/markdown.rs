@@ -14,6 +14,9 @@ const LENGTH: usize = 200;
 
 pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &Context) -> String {
     let mut out = markdown(comparison);
+    if let (Some(gate), Some(line)) = (context.gate, out.find('\n')) {
+        out.insert_str(line + 1, &format!("\n{}\n", escaped(gate)));
+    }
     for suite in suites.iter().filter(|suite| suite.compared.kind != SuiteKind::Text) {
         for (title, change) in [("fixed", Change::Fixed), ("broke", Change::Broke), ("both wrong", Change::BothWrong)] {
             changed(&mut out, suite, title, change);

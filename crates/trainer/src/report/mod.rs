@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub task_source: &'a str,
     /// What a reader should know before trusting the numbers, beside what the suites and the job say.
     pub warnings: &'a [String],
+    /// Why the model failed its gate, where it did.
+    pub gate: Option<&'a str>,
     /// The job that made the model, where the report is of one.
     pub job: Option<JobPart<'a>>,
 }
@@ -49,7 +51,8 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn of_job(job: JobPart<'a>, task_source: &'a str) -> Self {
         let (title, base, tuned) = (&job.plan.job_name, &job.plan.base.identifier, &job.model.name);
-        Self { title, base, tuned, task_source, warnings: &[], job: Some(job) }
+        let gate = job.model.gate.as_deref();
+        Self { title, base, tuned, task_source, warnings: &[], gate, job: Some(job) }
     }
 }
 

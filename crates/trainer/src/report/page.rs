@@ -86,7 +86,7 @@ pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &C
         base => context.base,
         tuned => context.tuned,
         task_source => context.task_source,
-        gate => context.job.and_then(|job| job.model.gate.as_deref()),
+        gate => context.gate,
         created => context.job.map(|job| minute(&timestamp::to_text(job.model.created))),
         suites => Serde(&views),
         method => report::method(comparison),

@@ -63,6 +63,9 @@ pub fn resolve(sweep: &SweepRequest) -> std::result::Result<Vec<Trial>, Vec<Stri
     if !trials.is_empty() && !validators && !held_out {
         add("a sweep selects its winner on validation data; give validationDataConfig, or evalPercentage".into());
     }
+    if trials.iter().any(|trial| trial.hyperparameters.gate.is_some()) {
+        add("gate is a job's, and a sweep's winner is judged at the end of all; leave it out and hold the winner to it with `outcrop eval --gate`".into());
+    }
     if varies("seed") && held_out && !validators {
         add("seed can't be a list with evalPercentage: each seed would hold out other records; give validationDataConfig".into());
     }

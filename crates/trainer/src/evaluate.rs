@@ -1,0 +1,218 @@
+//! `outcrop eval`: models against one untouched base on given suites, by the rules and the score cache of a job's end.
+//! Everything is found and checked before anything is scored. What the numbers mean is decided in `outcrop-eval`.
+
+use crate::base::{TemplateFile, locate, text_tokenizer};
+use crate::comparison::{self, Suites};
+use crate::job::converted;
+use crate::observer::{Observer, Stage};
+use crate::{Result, TrainError};
+use candle_core::{DType, Device};
+use outcrop_data::{Batch, TextTokenizer};
+use outcrop_eval::{
+    Comparison, DecoderScorer, EvalError, ScoreCache, Scored, Scorer, Scores, Suite, check_gate, gate_failure,
+};
+use outcrop_job::gate::Gate;
+use outcrop_job::hyperparameters::Dtype;
+use outcrop_job::{Home, Locations, ModelRecord, ModelStore, content_hash};
+use outcrop_model::{Base, Decoder, delta};
+use std::path::PathBuf;
+
+/// What is evaluated.
+pub struct Evaluation<'a> {
+    /// Where models and caches are.
+    pub home: &'a Home,
+    /// How locations map to paths.
+    pub locations: &'a Locations,
+    /// The untouched base: `pebble`, a folder, a GGUF file, or a name in the hub's cache.
+    pub base: &'a str,
+    /// The models: custom models by name or id, or whatever `base` may be.
+    pub models: &'a [String],
+    /// Locations of the task suites.
+    pub task: &'a [String],
+    /// Locations of the general suites.
+    pub general: &'a [String],
+    /// `cpu`, `cuda:0` or `metal`.
+    pub device: &'a str,
+    /// Type of weights and computation.
+    pub dtype: Dtype,
+    /// Seed of the bootstrap.
+    pub seed: u64,
+    /// What each comparison must show.
+    pub gate: Option<&'a Gate>,
+}
+
+/// One model against the base.
+pub struct Evaluated {
+    /// The model's name.
+    pub name: String,
+    /// Its id, where it is a custom model.
+    pub record: Option<ModelRecord>,
+    /// The comparison.
+    pub comparison: Comparison,
+    /// The suites with their scores, task first.
+    pub scored: Vec<Scored>,
+    /// Why the gate failed, where it did.
+    pub gate: Option<String>,
+    /// What a reader should know beside what the suites say.
+    pub warnings: Vec<String>,
+}
+
+/// A model that was found and not yet loaded.
+struct Candidate {
+    name: String,
+    base: Base,
+    /// What its scores are kept by.
+    hash: String,
+    tokenizer: TextTokenizer,
+    /// A custom model's tensors, which lie on top of the base.
+    custom: Option<(PathBuf, ModelRecord)>,
+}
+
+/// Scores with a decoder that is loaded when the first row comes: scores that are known already need none.
+struct Lazy<'a> {
+    candidate: &'a Candidate,
+    device: &'a Device,
+    dtype: Dtype,
+    decoder: Option<Decoder>,
+}
+
+impl Scorer for Lazy<'_> {
+    fn nll(&mut self, batch: &Batch) -> std::result::Result<Vec<f32>, EvalError> {
+        let decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => self.candidate.load(self.dtype, self.device).map_err(EvalError::scorer)?,
+        };
+        let nll = DecoderScorer(&decoder).nll(batch);
+        self.decoder = Some(decoder);
+        nll
+    }
+}
+
+impl Candidate {
+    /// A base by its name. Errors: not there or unreadable.
+    fn base(name: &str, locations: &Locations, models: &ModelStore) -> Result<Self> {
+        let base = Base::open(&locate(name, locations, models)?)?;
+        let (hash, tokenizer) = (base.hash()?, text_tokenizer(&base, None)?);
+        Ok(Self { name: name.into(), base, hash, tokenizer, custom: None })
+    }
+
+    /// A custom model, else a base. Errors: neither; a custom model of another base than `base`; a damaged delta.
+    fn model(name: &str, base: &Self, locations: &Locations, models: &ModelStore) -> Result<Self> {
+        let record = match models.find(name) {
+            Ok(record) => record,
+            Err(unknown) => {
+                return match locate(name, locations, models) {
+                    Ok(_) => Self::base(name, locations, models),
+                    Err(_) => Err(unknown.into()),
+                };
+            }
+        };
+        if record.base.hash != base.hash {
+            let [trained, given] = [&record.base.hash, &base.hash].map(|hash| hash.get(..16).unwrap_or(hash));
+            return Err(TrainError::Plan(format!(
+                "model `{}` was trained from `{}` with hash {trained}, but base `{}` has hash {given}; give the base it was trained from",
+                record.name, record.base.identifier, base.name
+            )));
+        }
+        let file = models.dir(&record.id)?.join(&record.delta_file);
+        if content_hash::of_file(&file)? != record.delta_hash {
+            let message = format!("`{}` is damaged: its hash is not the one in model.json", file.display());
+            return Err(TrainError::Plan(message));
+        }
+        let template = record.chat_template.as_ref();
+        let template =
+            template.map(|text| TemplateFile { place: format!("model `{}`", record.name), source: text.clone() });
+        let own = Base::open(base.base.path())?;
+        let tokenizer = text_tokenizer(&own, template.as_ref())?;
+        let hash = format!("{}+{}", record.base.hash, record.delta_hash);
+        Ok(Self { name: record.name.clone(), base: own, hash, tokenizer, custom: Some((file, record)) })
+    }
+
+    fn context(&self) -> usize {
+        self.base.spec().max_position_embeddings
+    }
+
+    fn load(&self, dtype: Dtype, device: &Device) -> Result<Decoder> {
+        let decoder = match &self.custom {
+            Some((file, _)) => delta::load(&self.base, file, DType::F32, device)?,
+            None => self.base.load(DType::F32, device)?,
+        };
+        match dtype {
+            Dtype::Float32 => Ok(decoder),
+            Dtype::Bfloat16 => converted(&decoder, DType::BF16), // as a job does
+        }
+    }
+}
+
+impl Evaluation<'_> {
+    /// Compares each model with the base and hands it to `each`, in order. The base is scored once.
+    /// Errors: a base, model, suite or device that can't be used; scores that aren't finite; those of `each`.
+    pub fn run(&self, observer: &mut dyn Observer, each: &mut dyn FnMut(Evaluated) -> Result<()>) -> Result<()> {
+        outcrop_kernels::allocator::keep_freed_pages();
+        let device = outcrop_kernels::device::open(self.device)?;
+        let store = ModelStore::new(self.home.models_dir());
+        let suites = self.suites()?;
+        if let Some(gate) = self.gate {
+            check_gate(gate, &suites.task, &suites.general)?;
+        }
+        observer.stage(Stage::ReadingBase, 0, 0);
+        let base = Candidate::base(self.base, self.locations, &store)?;
+        let find = |name: &String| Candidate::model(name, &base, self.locations, &store);
+        let models = self.models.iter().map(find).collect::<Result<Vec<_>>>()?;
+        for model in &models {
+            check_tokenizers(&base, model)?;
+        }
+        // rows of one length for all, or their scores couldn't be paired
+        let context = models.iter().map(Candidate::context).fold(base.context(), usize::min);
+        let warnings: Vec<String> = outcrop_kernels::device::notice(&device).into_iter().collect();
+        let (base_scores, base_notes) = self.score(&base, &suites, context, &device, Stage::ScoringBase, observer)?;
+        for model in models {
+            let (scores, notes) = self.score(&model, &suites, context, &device, Stage::ScoringTuned, observer)?;
+            let (comparison, scored) = comparison::judge(suites.clone(), base_scores.clone(), scores, self.seed)?;
+            let warnings = [&warnings[..], &base_notes, &notes].concat();
+            let gate = self.gate.and_then(|gate| gate_failure(gate, &comparison)).map(|reason| crate::failed(&reason));
+            let Candidate { name, custom, .. } = model;
+            each(Evaluated { name, record: custom.map(|(_, record)| record), comparison, scored, gate, warnings })?;
+        }
+        Ok(())
+    }
+
+    fn suites(&self) -> Result<Suites> {
+        let each = |locations: &[String]| {
+            locations
+                .iter()
+                .map(|location| Ok(Suite::load(&self.locations.input(location)?)?))
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok(Suites { task: each(self.task)?, general: each(self.general)?, task_source: self.task.join(", ") })
+    }
+
+    fn score(
+        &self,
+        candidate: &Candidate,
+        suites: &Suites,
+        context: usize,
+        device: &Device,
+        stage: Stage,
+        observer: &mut dyn Observer,
+    ) -> Result<(Vec<Scores>, Vec<String>)> {
+        let hash = match self.dtype {
+            Dtype::Float32 => candidate.hash.clone(),
+            dtype => format!("{}+{dtype}", candidate.hash),
+        };
+        let cache = ScoreCache::new(&self.home.cache_dir().join("scores"));
+        let mut scorer = Lazy { candidate, device, dtype: self.dtype, decoder: None };
+        comparison::score(suites, &mut scorer, context, &hash, &candidate.tokenizer, &cache, stage, observer)
+    }
+}
+
+/// Scores are paired by tokens.
+fn check_tokenizers(base: &Candidate, model: &Candidate) -> Result<()> {
+    if base.tokenizer.hash() == model.tokenizer.hash() {
+        return Ok(());
+    }
+    Err(TrainError::Plan(format!(
+        "model `{}` and base `{}` have different tokenizers; their scores can't be compared",
+        model.name, base.name
+    )))
+}
