@@ -176,3 +176,58 @@ fn r32_a_failed_gate_is_exit_code_3_and_the_report_is_whole() {
     assert!(refused(&of("nowhere>0", &[])).starts_with("gate `nowhere>0`: no suite is named `nowhere`, only `"));
     assert_eq!(of("task=0", &[]).status.code(), Some(2), "wrong arguments");
 }
+
+/// Records whose prompts have 20 words each.
+fn long_records(numbers: std::ops::Range<usize>) -> String {
+    let line = |index: usize| {
+        let prompt = (0..20).map(|word| format!("w{}", index * 7 + word * word)).collect::<Vec<_>>().join(" ");
+        format!("{}\n", json!({"prompt": prompt, "completion": format!("is {index}")}))
+    };
+    numbers.map(line).collect()
+}
+
+#[test]
+fn items_of_the_training_data_are_named_and_the_others_are_measured_alone() {
+    let bench = Bench::new();
+    bench.write("train.jsonl", long_records(0..12));
+    bench.write("mixed.jsonl", long_records(9..18));
+    bench.write("clean.jsonl", long_records(12..18));
+    let mut request = bench.request(&[("evaluationData", "mixed.jsonl, clean.jsonl")]);
+    request["customModelName"] = json!("tuned");
+    let run = bench.run(&request).expect_success();
+    let report = |name: &str| fs_err::read_to_string(run.job().folder.join("report").join(name)).unwrap();
+    let whole: Value = serde_json::from_str(&report("report.json")).unwrap();
+    let found = &whole["contamination"];
+    assert_eq!(found[0]["shared"].as_array().unwrap().len(), 3, "{found}");
+    assert!(found[0]["shared"][0]["place"].as_str().unwrap().ends_with("mixed.jsonl:1"));
+    assert!(found[0]["shared"][0]["training"].as_str().unwrap().ends_with("train.jsonl:10"));
+    assert_eq!(found[0]["all"], whole["task"][0]["measures"]);
+    // the items of the other suite are those that are left
+    assert_eq!(found[0]["clean"]["measures"], whole["task"][1]["measures"]);
+    assert_eq!((&found[1]["shared"], &found[1]["clean"]), (&json!([]), &Value::Null));
+    let warned = |event: &Value| event["message"].as_str().unwrap().starts_with("3 of 9 items of ");
+    assert_eq!(run.job().events_of("warning").iter().filter(|event| warned(event)).count(), 1);
+    assert!(
+        report("report.html").contains("3 of 9 items share 13 words in a row")
+            && report("report.md").contains("clean items")
+    );
+    // the same without the job, from the model's record; nothing is known of data that are gone
+    let arguments =
+        ["--base", "base", "--model", "tuned", "--suite", "mixed.jsonl", "--general", "none", "--output", "out"];
+    assert!(success(&eval(&bench, &arguments)).contains("warning: 3 of 9 items of "));
+    let own = json_of(&bench, "out/report.json")["contamination"].clone();
+    assert_eq!((&own[0]["clean"]["measures"], own.as_array().unwrap().len()), (&found[0]["clean"]["measures"], 1));
+    bench.write("train.jsonl", "");
+    assert!(success(&eval(&bench, &arguments)).contains(" is gone or has changed: items in it aren't found"));
+    assert_eq!(json_of(&bench, "out/report.json")["contamination"], json!([]));
+}
+
+#[test]
+fn records_that_were_held_out_do_not_count_as_training_data() {
+    let bench = Bench::new();
+    bench.write("train.jsonl", long_records(0..12));
+    let run = bench.completed(&[("evalPercentage", "25")]);
+    let report = fs_err::read_to_string(run.job().folder.join("report/report.json")).unwrap();
+    let found = serde_json::from_str::<Value>(&report).unwrap()["contamination"].clone();
+    assert_eq!((&found[0]["items"], &found[0]["shared"]), (&json!(3), &json!([])), "{found}");
+}

@@ -9,6 +9,7 @@ pub mod cache;
 #[cfg(test)]
 mod calibration_tests;
 pub mod comparison;
+pub mod contamination;
 mod decoder;
 mod error;
 mod exact;
@@ -34,6 +35,7 @@ pub mod wilcoxon;
 
 pub use cache::{Cached, ScoreCache, ScoreKey};
 pub use comparison::{CompareOptions, Comparison, Scored, SuiteComparison, compare};
+pub use contamination::Contamination;
 pub use decoder::DecoderScorer;
 pub use error::EvalError;
 pub use gate::{check_gate, gate_failure};

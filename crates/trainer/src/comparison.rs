@@ -4,12 +4,15 @@
 use crate::observer::{Observer, Stage};
 use crate::sets::DataSets;
 use crate::{Result, TrainError};
+use outcrop_data::check::contaminated;
 use outcrop_data::{SourceKind, TextTokenizer};
+use outcrop_eval::contamination::{self, item_texts};
 use outcrop_eval::{
-    CompareOptions, Comparison, ScoreCache, ScoreKey, Scored, Scorer, Scores, Suite, SuiteKind, check_gate, compare,
+    CompareOptions, Comparison, Contamination, ScoreCache, ScoreKey, Scored, Scorer, Scores, Suite, SuiteKind,
+    check_gate, compare,
 };
 use outcrop_job::{Hyperparameters, Locations};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Most tokens of a row of running text in a suite.
 const TEXT_ROW: usize = 2048;
@@ -133,4 +136,48 @@ pub(crate) fn judge(
     let (task, general) = scored.split_at(tasks);
     let comparison = compare(task, general, &CompareOptions { seed, ..CompareOptions::default() })?;
     Ok((comparison, scored))
+}
+
+/// Where a model's training data are.
+#[derive(Debug, Default)]
+pub(crate) struct Trained {
+    pub(crate) files: Vec<PathBuf>,
+    /// Records in them that were held out: path and line.
+    pub(crate) left_out: Vec<(PathBuf, u64)>,
+}
+
+impl Trained {
+    /// Of a job.
+    pub(crate) fn of(data: &DataSets) -> Self {
+        let prepared = &data.training;
+        let held_out = data.validation.iter().filter(|_| data.split_from_training).flat_map(|set| &set.units);
+        let place = |document: usize| {
+            let shard = &prepared.shard;
+            Some((prepared.files.get(shard.file(document))?.clone(), shard.line(document)))
+        };
+        let left_out = held_out.flat_map(|&unit| prepared.shard.unit(unit)).filter_map(place).collect();
+        Self { files: prepared.files.clone(), left_out }
+    }
+}
+
+/// What the task suites share with the training data, suite by suite. `scored` begins with them.
+/// Errors: training files that can't be read any more.
+pub(crate) fn contamination(
+    trained: &Trained,
+    comparison: &Comparison,
+    scored: &[Scored],
+) -> Result<Vec<Contamination>> {
+    let task = &scored[..comparison.task.len()];
+    let items: Vec<Vec<&str>> = task.iter().flat_map(|scored| item_texts(&scored.suite)).collect();
+    if items.is_empty() || trained.files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = contaminated(&trained.files, &trained.left_out, &items)?;
+    let mut rest = found.as_slice();
+    let of_suite = |(scored, compared): (&Scored, _)| {
+        let (own, others) = rest.split_at(scored.suite.len());
+        rest = others;
+        Ok(contamination::contamination(scored, compared, own, &comparison.options)?)
+    };
+    task.iter().zip(&comparison.task).map(of_suite).collect()
 }

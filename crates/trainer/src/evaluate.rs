@@ -2,14 +2,15 @@
 //! Everything is found and checked before anything is scored. What the numbers mean is decided in `outcrop-eval`.
 
 use crate::base::{TemplateFile, locate, text_tokenizer};
-use crate::comparison::{self, Suites};
+use crate::comparison::{self, Suites, Trained};
 use crate::job::converted;
 use crate::observer::{Observer, Stage};
 use crate::{Result, TrainError};
 use candle_core::{DType, Device};
 use outcrop_data::{Batch, TextTokenizer};
 use outcrop_eval::{
-    Comparison, DecoderScorer, EvalError, ScoreCache, Scored, Scorer, Scores, Suite, check_gate, gate_failure,
+    Comparison, Contamination, DecoderScorer, EvalError, ScoreCache, Scored, Scorer, Scores, Suite, check_gate,
+    gate_failure,
 };
 use outcrop_job::gate::Gate;
 use outcrop_job::hyperparameters::Dtype;
@@ -51,6 +52,8 @@ pub struct Evaluated {
     pub comparison: Comparison,
     /// The suites with their scores, task first.
     pub scored: Vec<Scored>,
+    /// What the task suites share with the data of a custom model.
+    pub contamination: Vec<Contamination>,
     /// Why the gate failed, where it did.
     pub gate: Option<String>,
     /// What a reader should know beside what the suites say.
@@ -169,10 +172,20 @@ impl Evaluation<'_> {
         for model in models {
             let (scores, notes) = self.score(&model, &suites, context, &device, Stage::ScoringTuned, observer)?;
             let (comparison, scored) = comparison::judge(suites.clone(), base_scores.clone(), scores, self.seed)?;
-            let warnings = [&warnings[..], &base_notes, &notes].concat();
+            let mut warnings = [&warnings[..], &base_notes, &notes].concat();
+            let record = model.custom.as_ref().map(|(_, record)| record);
+            let contamination = contaminated(record, &comparison, &scored, &mut warnings)?;
             let gate = self.gate.and_then(|gate| gate_failure(gate, &comparison)).map(|reason| crate::failed(&reason));
             let Candidate { name, custom, .. } = model;
-            each(Evaluated { name, record: custom.map(|(_, record)| record), comparison, scored, gate, warnings })?;
+            each(Evaluated {
+                name,
+                record: custom.map(|(_, record)| record),
+                comparison,
+                scored,
+                contamination,
+                gate,
+                warnings,
+            })?;
         }
         Ok(())
     }
@@ -215,4 +228,36 @@ fn check_tokenizers(base: &Candidate, model: &Candidate) -> Result<()> {
         "model `{}` and base `{}` have different tokenizers; their scores can't be compared",
         model.name, base.name
     )))
+}
+
+/// What the suites share with the data that a custom model was trained on, as far as these are where they were.
+fn contaminated(
+    record: Option<&ModelRecord>,
+    comparison: &Comparison,
+    scored: &[Scored],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Contamination>> {
+    let Some(record) = record else { return Ok(Vec::new()) };
+    let mut trained = Trained::default();
+    for file in &record.training_data {
+        if content_hash::of_file(&file.path).is_ok_and(|hash| hash == file.hash) {
+            trained.files.push(file.path.clone());
+        } else {
+            warnings.push(format!(
+                "training data `{}` of model `{}` is gone or has changed: items in it aren't found",
+                file.path.display(),
+                record.name
+            ));
+        }
+    }
+    let percentage = record.hyperparameters.eval_percentage;
+    if percentage > 0.0 {
+        warnings.push(format!(
+            "{percentage} % of the training data of model `{}` was held out; an item in it counts as shared all the same",
+            record.name
+        ));
+    }
+    let found = comparison::contamination(&trained, comparison, scored)?;
+    warnings.extend(found.iter().filter_map(Contamination::line));
+    Ok(found)
 }

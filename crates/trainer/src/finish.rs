@@ -1,6 +1,7 @@
 //! The end of a job: the custom model, the comparison with the base, the report, the metrics for the output location.
 
 use crate::checkpoint::State;
+use crate::comparison::Trained;
 use crate::job::Job;
 use crate::observer::Stage;
 use crate::recorder::Recorder;
@@ -8,7 +9,7 @@ use crate::report::{Context, JobPart, write_report};
 use crate::views::curve;
 use crate::{Result, TrainError, comparison};
 use candle_core::Tensor;
-use outcrop_eval::{Comparison, gate_failure};
+use outcrop_eval::{Comparison, Contamination, gate_failure};
 use outcrop_job::event::Event;
 use outcrop_job::model_record::{BaseReference, Metrics, ValidationMetric};
 use outcrop_job::model_store::ModelError;
@@ -51,12 +52,17 @@ pub(crate) fn finish(parts: &mut Parts, request: &Request, output: &Path) -> Res
     if let Some(failure) = &record.gate {
         parts.recorder.warn(failure.clone())?;
     }
+    let contamination = comparison::contamination(&Trained::of(&parts.job.data), &comparison, &scored)?;
+    for line in contamination.iter().filter_map(Contamination::line) {
+        parts.recorder.warn(line)?;
+    }
     let job = &*parts.job;
     // all before the job is called completed, which is never resumed
     parts.recorder.retry_when_full(|recorder| {
         job.models.save(&record)?;
         let about = JobPart { plan: &job.plan, records: &recorder.records, model: &record };
-        write_report(&job.folder.report_dir(), &comparison, &scored, &Context::of_job(about, &job.suites.task_source))?;
+        let context = Context { contamination: &contamination, ..Context::of_job(about, &job.suites.task_source) };
+        write_report(&job.folder.report_dir(), &comparison, &scored, &context)?;
         curve::draw(&recorder.records, &job.plan.job_name, &job.folder.report_dir().join("loss.svg"))?;
         metrics_csv::write_metrics(&recorder.records, output, &job.plan.job_id)?;
         if request.output_data_config.is_some() {

@@ -107,7 +107,7 @@ impl Eval {
     }
 
     fn write(&self, folder: &Path, evaluated: &Evaluated) -> outcrop_trainer::Result<()> {
-        let Evaluated { name, comparison, scored, gate, warnings, .. } = evaluated;
+        let Evaluated { name, comparison, scored, gate, warnings, contamination, .. } = evaluated;
         let source = self.suite.join(", ");
         let context = Context {
             title: name,
@@ -116,6 +116,7 @@ impl Eval {
             task_source: &source,
             warnings,
             gate: gate.as_deref(),
+            contamination,
             job: None,
         };
         write_report(folder, comparison, scored, &context)

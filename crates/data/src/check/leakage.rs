@@ -83,8 +83,8 @@ impl EvalGrams {
         true
     }
 
-    /// Tells of every evaluation record that has a run of some training record, with one such record.
-    pub(crate) fn check(mut self, matches: Spill, names: &[String], findings: &mut Findings) -> io::Result<()> {
+    /// Every evaluation record that has a run of some training record, with the first such record.
+    pub(crate) fn leaks(mut self, matches: Spill) -> io::Result<BTreeMap<u64, u64>> {
         self.more.sort_unstable();
         let mut leaked: BTreeMap<u64, u64> = BTreeMap::new();
         matches.groups(COMMON + 1, |group, _| {
@@ -100,7 +100,12 @@ impl EvalGrams {
             }
             Ok(())
         })?;
-        for (place, training) in leaked {
+        Ok(leaked)
+    }
+
+    /// Tells of them.
+    pub(crate) fn check(self, matches: Spill, names: &[String], findings: &mut Findings) -> io::Result<()> {
+        for (place, training) in self.leaks(matches)? {
             let training = Place::unpack(training);
             let name = names.get(training.file as usize).map_or("", String::as_str);
             let message = format!("shared with {name}:{}", training.line);

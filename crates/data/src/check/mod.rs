@@ -6,6 +6,7 @@
 //! What it leaves out: changing the data (`scrub`, `split` write new files), and preparing them.
 
 mod boilerplate;
+mod contamination;
 mod divide;
 mod facts;
 mod files;
@@ -26,6 +27,7 @@ mod structure;
 mod tokens;
 mod words;
 
+pub use contamination::contaminated;
 pub use divide::{DivideOptions, Divided, SIDES, divide, write_sides};
 pub use files::Role;
 pub use findings::{Finding, MAX_SHOWN, Shown};

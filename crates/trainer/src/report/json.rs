@@ -4,7 +4,7 @@
 use super::suites::SuiteItems;
 use super::{Context, curves, warnings};
 use crate::{Result, TrainError};
-use outcrop_eval::Comparison;
+use outcrop_eval::{Comparison, Contamination};
 use outcrop_job::Plan;
 use serde::Serialize;
 use serde_json::Value;
@@ -23,6 +23,7 @@ struct Report<'a> {
     task_source: &'a str,
     gate: Option<&'a str>,
     warnings: Vec<String>,
+    contamination: &'a [Contamination],
     suites: &'a [SuiteItems<'a>],
     plan: Option<&'a Plan>,
     curves: Option<curves::Curves>,
@@ -42,6 +43,7 @@ pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &C
         task_source: context.task_source,
         gate: context.gate,
         warnings: warnings(context),
+        contamination: context.contamination,
         suites,
         plan: job.map(|job| job.plan),
         curves: job.map(|job| curves::Curves::of(job.records)),

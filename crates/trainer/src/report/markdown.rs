@@ -3,7 +3,7 @@
 use super::suites::SuiteItems;
 use super::{Context, facts, page, warnings};
 use outcrop_eval::items::{Change, ItemResult};
-use outcrop_eval::report::{escaped, markdown};
+use outcrop_eval::report::{cells, escaped, markdown};
 use outcrop_eval::{Comparison, SuiteKind};
 use std::fmt::Write;
 
@@ -22,6 +22,7 @@ pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &C
             changed(&mut out, suite, title, change);
         }
     }
+    contaminated(&mut out, context);
     if let Some(job) = &context.job {
         let _ = write!(out, "\n## Job\n\n");
         for (name, value) in facts::facts(job) {
@@ -39,6 +40,31 @@ pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &C
         }
     }
     out
+}
+
+/// What the task suites share with the training data, with the measures on all items and on the clean ones.
+fn contaminated(out: &mut String, context: &Context) {
+    if context.contamination.is_empty() {
+        return;
+    }
+    let _ = write!(out, "\n## Items in the training data\n\n");
+    for suite in context.contamination {
+        let name = escaped(&suite.suite);
+        let _ = writeln!(out, "- {name}: {} of {} share 13 words in a row", suite.shared.len(), suite.items);
+        for item in suite.shared.iter().take(ITEMS) {
+            let _ = writeln!(out, "  - {} with {}", one_line(&item.place), one_line(&item.training));
+        }
+    }
+    for (suite, clean) in context.contamination.iter().filter_map(|suite| Some((suite, suite.clean.as_ref()?))) {
+        let _ = write!(out, "\n| {} | base | tuned | difference | 95 % interval |\n", escaped(&suite.suite));
+        out.push_str("| --- | ---: | ---: | ---: | ---: |\n");
+        for (which, measures) in [("all items", &suite.all), ("clean items", &clean.measures)] {
+            for measure in measures {
+                let [measure, base, tuned, difference, interval] = cells(measure);
+                let _ = writeln!(out, "| {measure}, {which} | {base} | {tuned} | {difference} | {interval} |");
+            }
+        }
+    }
 }
 
 /// A table of the first items that changed so.

@@ -12,7 +12,7 @@ mod rows;
 mod suites;
 
 use crate::Result;
-use outcrop_eval::{Comparison, Scored};
+use outcrop_eval::{Comparison, Contamination, Scored};
 use outcrop_job::{ModelRecord, Plan, Record, atomic};
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub struct Context<'a> {
     pub warnings: &'a [String],
     /// Why the model failed its gate, where it did.
     pub gate: Option<&'a str>,
+    /// What the task suites share with the training data, where these are known.
+    pub contamination: &'a [Contamination],
     /// The job that made the model, where the report is of one.
     pub job: Option<JobPart<'a>>,
 }
@@ -52,7 +54,7 @@ impl<'a> Context<'a> {
     pub fn of_job(job: JobPart<'a>, task_source: &'a str) -> Self {
         let (title, base, tuned) = (&job.plan.job_name, &job.plan.base.identifier, &job.model.name);
         let gate = job.model.gate.as_deref();
-        Self { title, base, tuned, task_source, warnings: &[], gate, job: Some(job) }
+        Self { title, base, tuned, task_source, warnings: &[], gate, contamination: &[], job: Some(job) }
     }
 }
 

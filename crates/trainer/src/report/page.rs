@@ -12,7 +12,7 @@ use crate::pages::render as render_page;
 use minijinja::context;
 use minijinja::value::Serde;
 use outcrop_eval::items::{Change, Confusion, ItemResult};
-use outcrop_eval::{Comparison, report};
+use outcrop_eval::{Comparison, Contamination, report};
 use outcrop_job::timestamp;
 use serde::Serialize;
 
@@ -41,6 +41,16 @@ struct SuiteView<'a> {
     warnings: &'a [String],
     confusion: Option<ConfusionView>,
     groups: Vec<Group>,
+}
+
+#[derive(Serialize)]
+struct SharedView<'a> {
+    name: &'a str,
+    count: usize,
+    items: usize,
+    /// Item and training record, the first [`ITEMS`].
+    places: Vec<(&'a str, &'a str)>,
+    rows: Vec<Row>,
 }
 
 #[derive(Serialize)]
@@ -89,6 +99,7 @@ pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &C
         gate => context.gate,
         created => context.job.map(|job| minute(&timestamp::to_text(job.model.created))),
         suites => Serde(&views),
+        contamination => Serde(context.contamination.iter().map(shared_view).collect::<Vec<_>>()),
         method => report::method(comparison),
         legend => curves.as_ref().map(Curves::legend),
         losses => curves.as_ref().map(Curves::losses),
@@ -138,6 +149,16 @@ fn view<'a>(suite: &'a SuiteItems) -> SuiteView<'a> {
         warnings: &compared.warnings,
         confusion: suite.confusion.as_ref().map(confusion_view),
         groups: groups(&suite.items),
+    }
+}
+
+fn shared_view(suite: &Contamination) -> SharedView<'_> {
+    SharedView {
+        name: &suite.suite,
+        count: suite.shared.len(),
+        items: suite.items,
+        places: suite.shared.iter().take(ITEMS).map(|item| (item.place.as_str(), item.training.as_str())).collect(),
+        rows: suite.clean.as_ref().map(rows).unwrap_or_default(),
     }
 }
 
