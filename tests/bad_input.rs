@@ -337,9 +337,10 @@ fn r18_a_full_disk_pauses_the_run_and_room_lets_it_go_on() {
     bench.write("job.json", bench.request(&[("trainable", "all")]).to_string());
     let second = bench.path("full");
     fs_err::create_dir_all(second.join("jobs")).unwrap();
-    // `jobs` is a disk with room for the plan and not for a checkpoint, until the file `more` asks for room
-    let script = "mount -t tmpfs -o size=200k none full/jobs || exit 77
-        (until test -e more; do sleep 0.1; done; mount -o remount,size=32m full/jobs) &
+    // `jobs` is a disk whose free bytes satisfy the plan, but which has no place for a checkpoint's second file, until
+    // the file `more` asks for it
+    let script = "mount -t tmpfs -o size=64m,nr_inodes=10 none full/jobs || exit 77
+        (until test -e more; do sleep 0.1; done; mount -o remount,size=64m,nr_inodes=1000 full/jobs) &
         \"$0\" train job.json; code=$?
         cp -r full/jobs/. kept; exit $code";
     fs_err::create_dir_all(bench.path("kept")).unwrap();

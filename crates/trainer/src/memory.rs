@@ -77,10 +77,7 @@ pub fn in_use() -> u64 {
 
 /// Bytes free on the disk that holds `path`, or None where that can't be told.
 pub fn disk_available(path: &std::path::Path) -> Option<u64> {
-    let path = path.canonicalize().ok()?;
-    let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
-    let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
-    holding.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(sysinfo::Disk::available_space)
+    fs4::available_space(path).ok()
 }
 
 #[cfg(test)]
