@@ -143,7 +143,8 @@ fn r26_r19_a_killed_run_stops_early_and_keeps_what_one_that_was_not_does() {
             false => bench.run(&overfitting(&bench, trainable, &[("earlyStoppingPatience", "2")])),
             true => {
                 let prose = ("generalData", "s3://outcrop-examples/general/prose.txt");
-                let watched = |limit| [prose, ("forgettingEvery", "7"), ("learningRate", "0.01"), ("maxForgetting", limit)];
+                let watched =
+                    |limit| [prose, ("forgettingEvery", "7"), ("learningRate", "0.01"), ("maxForgetting", limit)];
                 let free = bench.run(&overfitting(&bench, trainable, &watched("100"))).expect_success();
                 // what no look up to step 50 breaks
                 bench.run(&overfitting(&bench, trainable, &watched(&largest_rise(&free.job(), 50))))
@@ -164,7 +165,7 @@ fn r26_r19_a_killed_run_stops_early_and_keeps_what_one_that_was_not_does() {
             resume(&bench, &id, &[]).expect_success();
         }
         let same = |when: &str| {
-            assert_eq!(measures(&job), measures(&whole.job()), "{trainable} {when}");
+            assert_eq!(job.measures(), whole.job().measures(), "{trainable} {when}");
             assert_eq!(ending(&job), end, "{trainable} {when}");
             assert_eq!(common::hash(&job.delta(&bench.path("home"))), whole.delta_hash(), "{trainable} {when}");
         };

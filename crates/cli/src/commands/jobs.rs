@@ -3,7 +3,6 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use outcrop_job::event::Step;
 use outcrop_job::sweep::{SweepFolder, TrialStatus};
 use outcrop_job::{Event, Home, JobFolder, JobStatus, Record, home, timestamp};
 use std::io::{Read, Seek, SeekFrom};
@@ -242,47 +241,9 @@ impl Follower {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.read += whole as u64;
         let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let records = lines.map(|line| serde_json::from_slice(line).map(|record| describe(&record)));
+        let records = lines.map(|line| serde_json::from_slice(line).map(|record| crate::terminal::describe(&record)));
         Ok(records.collect::<Result<_, _>>()?)
     }
-}
-
-/// An event on one line.
-fn describe(record: &Record) -> String {
-    let what = match &record.event {
-        Event::Planned(plan) => format!(
-            "planned: {} records, {} steps in {} epochs on {}",
-            plan.records, plan.steps, plan.epochs, plan.device
-        ),
-        Event::Started { pid, engine_version } => format!("started: process {pid}, outcrop {engine_version}"),
-        Event::Step(Step { step, loss, learning_rate, tokens_per_second, .. }) => {
-            format!("step {step}: loss {loss:.4}, learning rate {learning_rate:.2e}, {tokens_per_second:.0} tokens/s")
-        }
-        Event::Validation(set) => {
-            format!(
-                "validation {} after step {}: loss {:.4}, perplexity {:.2}",
-                set.set, set.step, set.loss, set.perplexity
-            )
-        }
-        Event::Checkpoint { step, bytes, .. } => {
-            format!("checkpoint of step {step}: {}", crate::terminal::bytes(*bytes))
-        }
-        Event::Resumed { step } => format!("resumed after step {step}"),
-        Event::Interrupted { step } => format!("stopped after step {step}"),
-        Event::Warning { message } => format!("warning: {message}"),
-        Event::Coverage { tensors, changed_fraction } => {
-            format!("{tensors} tensors trained, {:.1} % of their values changed", 100.0 * changed_fraction)
-        }
-        Event::Comparison { comparison } => {
-            let headline = comparison.get("headline").and_then(|headline| headline.as_str());
-            format!("compared with the base: {}", headline.unwrap_or("see the report"))
-        }
-        Event::Failed { message } => format!("failed: {message}"),
-        Event::Completed { training_loss, seconds } => {
-            format!("completed: training loss {training_loss:.4}, {}", crate::terminal::duration(*seconds))
-        }
-    };
-    format!("{} {what}", timestamp::to_text(record.time))
 }
 
 /// What a job's status means for a command that waited for it.

@@ -1,11 +1,13 @@
 //! What the terminal shows: tables, the plan, the progress of a run. Where the output is no terminal, lines without
 //! control characters.
 
+mod event;
 mod plan;
 mod prepared;
 mod progress;
 mod sweep;
 
+pub(crate) use event::describe;
 pub(crate) use plan::plan;
 pub(crate) use prepared::prepared;
 pub(crate) use progress::Progress;
