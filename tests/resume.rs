@@ -143,20 +143,20 @@ fn r26_r19_a_killed_run_stops_early_and_keeps_what_one_that_was_not_does() {
             false => bench.run(&overfitting(&bench, trainable, &[("earlyStoppingPatience", "2")])),
             true => {
                 let prose = ("generalData", "s3://outcrop-examples/general/prose.txt");
-                let watched =
-                    |limit| [prose, ("forgettingEvery", "7"), ("learningRate", "0.01"), ("maxForgetting", limit)];
+                let rate = [("learningRate", "0.003"), ("schedule", "constant"), ("forgettingEvery", "7")];
+                let watched = |limit| [&[prose, ("maxForgetting", limit)], &rate[..]].concat();
                 let free = bench.run(&overfitting(&bench, trainable, &watched("100"))).expect_success();
-                // what no look up to step 50 breaks
-                bench.run(&overfitting(&bench, trainable, &watched(&largest_rise(&free.job(), 50))))
+                // what no look up to step 25 breaks
+                bench.run(&overfitting(&bench, trainable, &watched(&largest_rise(&free.job(), 25))))
             }
         };
         let whole = whole.expect_success();
         let (end, last) = (ending(&whole.job()), steps_done(&whole.job()));
-        assert!(end.len() == 2 && (45..180).contains(&last), "stopped and kept, {last} steps: {end:?}");
+        assert!(end.len() == 2 && (28..180).contains(&last), "stopped and kept, {last} steps: {end:?}");
         let (running, id) = start(&bench, 8);
         assert!(running.kill());
         let job = bench.job(&id);
-        for step in [last - 30, last - 10] {
+        for step in [last - 15, last - 5] {
             let mut running = bench.start(&["--resume", &id]);
             running.wait_until(|| steps_done(&job) >= step && !job.events_of("resumed").is_empty());
             running.kill();
