@@ -10,7 +10,7 @@ use crate::error::EvalError;
 use crate::score::Scores;
 
 /// Version of the code that makes scores; a change of their meaning raises it.
-const SCORING_VERSION: u32 = 1;
+const SCORING_VERSION: u32 = 2;
 
 /// Everything that shapes the scores of a suite.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +146,8 @@ mod tests {
 
     fn scores() -> Scores {
         let candidates = vec![0.1 + 0.2, 1.0 / 3.0, 5e-324];
-        let answer = Answer { candidates, choice: 2, right: false, right_per_character: Some(true) };
+        let answer =
+            Answer { candidates, choice: 2, right: false, right_per_character: Some(true), right_per_byte: None };
         let item = ItemScore { item: 3, nll: 0.1 + 0.7, targets: 2, bytes: 7.000000000000001, answer: Some(answer) };
         Scores {
             suite_hash: "s".into(),

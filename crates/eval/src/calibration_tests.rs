@@ -60,7 +60,8 @@ fn questions(random: &mut ChaCha8Rng, items: usize, breaks: f64, fixes: f64) -> 
             _ => (right, right),
         };
         let score = |right| {
-            let answer = Answer { candidates: vec![], choice: 0, right, right_per_character: Some(right) };
+            let answer =
+                Answer { candidates: vec![], choice: 0, right, right_per_character: Some(right), right_per_byte: None };
             ItemScore { item, nll: 1.0, targets: 1, bytes: 1.0, answer: Some(answer) }
         };
         base.push(score(before));

@@ -247,8 +247,11 @@ fn measure<'a>(scored: &'a Scored, options: &CompareOptions) -> Result<Measured<
     let per_character = paired
         .accuracy(MeasureKind::AccuracyPerCharacter, |item| item.answer.as_ref().and_then(|a| a.right_per_character));
 
+    let per_byte =
+        paired.accuracy(MeasureKind::AccuracyPerByte, |item| item.answer.as_ref().and_then(|a| a.right_per_byte));
+
     let mut measures: Vec<Measure> =
-        [&accuracy, &per_character].into_iter().flatten().map(|evidence| evidence.measure.clone()).collect();
+        [&accuracy, &per_character, &per_byte].into_iter().flatten().map(|evidence| evidence.measure.clone()).collect();
     measures.push(nll.measure.clone());
     if suite.kind() == SuiteKind::Text {
         measures.extend(perplexity(&nll.measure));

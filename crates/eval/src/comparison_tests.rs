@@ -29,7 +29,13 @@ fn answers(suite: &Suite, right: impl Fn(usize) -> bool) -> Scores {
     let item = |item| {
         let right = right(item);
         let candidates = if right { vec![1.0, 2.0, 2.0, 2.0] } else { vec![2.0, 1.0, 2.0, 2.0] };
-        let answer = Answer { candidates, choice: usize::from(!right), right, right_per_character: Some(right) };
+        let answer = Answer {
+            candidates,
+            choice: usize::from(!right),
+            right,
+            right_per_character: Some(right),
+            right_per_byte: Some(right),
+        };
         ItemScore { item, nll: if right { 1.0 } else { 2.0 }, targets: 1, bytes: 2.0, answer: Some(answer) }
     };
     scores(suite, (0..suite.len()).map(item).collect())
@@ -264,7 +270,12 @@ fn a_text_has_nll_perplexity_and_bits_per_byte() {
     let choices = run(&[choice_suite("a/x.jsonl", 10, |_| true, |_| true)], &[]);
     assert_eq!(
         kinds(&choices.task[0]),
-        [MeasureKind::Accuracy, MeasureKind::AccuracyPerCharacter, MeasureKind::NllPerToken]
+        [
+            MeasureKind::Accuracy,
+            MeasureKind::AccuracyPerCharacter,
+            MeasureKind::AccuracyPerByte,
+            MeasureKind::NllPerToken
+        ]
     );
 }
 

@@ -150,7 +150,7 @@ fn model_result(suite: &Suite, score: &ItemScore) -> ModelResult {
 fn texts(suite: &Suite, item: usize) -> Option<(String, String)> {
     match &suite.items {
         Items::Pairs { items, .. } => items.get(item).map(|item| (item.prompt.clone(), item.completion.clone())),
-        Items::MultipleChoice(items) => {
+        Items::MultipleChoice { items, .. } => {
             items.get(item).map(|item| (item.query.clone(), item.choices[item.gold].clone()))
         }
         Items::Text(_) => None,
@@ -160,7 +160,7 @@ fn texts(suite: &Suite, item: usize) -> Option<(String, String)> {
 fn answer_text(suite: &Suite, item: usize, answer: &Answer) -> String {
     let candidates = match &suite.items {
         Items::Pairs { labels, .. } => labels.as_ref(),
-        Items::MultipleChoice(items) => items.get(item).map(|item| &item.choices),
+        Items::MultipleChoice { items, .. } => items.get(item).map(|item| &item.choices),
         Items::Text(_) => None,
     };
     candidates.and_then(|candidates| candidates.get(answer.choice)).cloned().unwrap_or_default()

@@ -9,7 +9,13 @@ fn scores(suite: &Suite, candidates: &[Vec<f64>], gold: impl Fn(usize) -> usize)
     let smallest = |nll: &[f64]| (0..nll.len()).min_by(|a, b| nll[*a].total_cmp(&nll[*b])).unwrap();
     let item = |(item, nll): (usize, &Vec<f64>)| {
         let choice = smallest(nll);
-        let answer = Answer { candidates: nll.clone(), choice, right: choice == gold(item), right_per_character: None };
+        let answer = Answer {
+            candidates: nll.clone(),
+            choice,
+            right: choice == gold(item),
+            right_per_character: None,
+            right_per_byte: None,
+        };
         ItemScore { item, nll: nll[gold(item)], targets: 2, bytes: 4.0, answer: Some(answer) }
     };
     Scores {

@@ -4,6 +4,7 @@
 use outcrop_data::{Example, Pair, TextTokenizer, completion_text, cut, encode_document, encode_pair};
 
 use crate::error::EvalError;
+use crate::header::joined;
 use crate::suite::{ChoiceItem, Items, PairItem, Suite};
 
 /// A row to be scored alone or packed with others.
@@ -53,12 +54,19 @@ pub(crate) fn layout(
             }
             labels.iter().map(|label| one_row(prompt, label, true)).collect()
         }
-        Items::MultipleChoice(items) => {
+        Items::MultipleChoice { items, delimiter } => {
             let ChoiceItem { query, choices, gold, .. } = &items[item];
             if *gold >= choices.len() {
                 return Err(refuse(format!("`gold` is {gold}, but there are {} choices", choices.len())));
             }
-            choices.iter().map(|choice| one_row(query, choice, false)).collect()
+            let row = |choice: &String| match delimiter {
+                Some(delimiter) => {
+                    let (prompt, continuation) = joined(query, delimiter, choice);
+                    one_row(&prompt, &continuation, false)
+                }
+                None => one_row(query, choice, false),
+            };
+            choices.iter().map(row).collect()
         }
         Items::Text(items) => return text_rows(tokenizer, &items[item].text, context).map_err(refuse),
     };

@@ -16,6 +16,7 @@ mod exact;
 #[cfg(test)]
 mod fixtures;
 pub mod gate;
+mod header;
 mod headline;
 pub mod items;
 mod layout;

@@ -15,6 +15,8 @@ pub enum MeasureKind {
     Accuracy,
     /// The same by NLL per character of the choice (lm-evaluation-harness: `acc_norm`).
     AccuracyPerCharacter,
+    /// The same by NLL per byte of the choice (lm-evaluation-harness: `acc_bytes`).
+    AccuracyPerByte,
     /// Sum of NLLs over sum of targets, in nats (R13).
     NllPerToken,
     /// `exp` of the NLL per token.
@@ -30,6 +32,7 @@ impl MeasureKind {
         match self {
             Self::Accuracy => "accuracy",
             Self::AccuracyPerCharacter => "accuracy per character",
+            Self::AccuracyPerByte => "accuracy per byte",
             Self::NllPerToken => "NLL per token",
             Self::Perplexity => "perplexity",
             Self::BitsPerByte => "bits per byte",
@@ -39,7 +42,7 @@ impl MeasureKind {
     /// Whether more is better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
-        matches!(self, Self::Accuracy | Self::AccuracyPerCharacter)
+        matches!(self, Self::Accuracy | Self::AccuracyPerCharacter | Self::AccuracyPerByte)
     }
 }
 
@@ -216,7 +219,13 @@ mod tests {
     use crate::score::Answer;
 
     fn scores(items: Vec<(f64, usize, Option<bool>)>) -> Scores {
-        let answer = |right| Answer { candidates: vec![], choice: 0, right, right_per_character: Some(!right) };
+        let answer = |right| Answer {
+            candidates: vec![],
+            choice: 0,
+            right,
+            right_per_character: Some(!right),
+            right_per_byte: None,
+        };
         let items = items.into_iter().enumerate().map(|(item, (nll, targets, right))| ItemScore {
             item,
             nll,

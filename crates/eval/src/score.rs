@@ -74,13 +74,15 @@ pub struct Answer {
     pub right: bool,
     /// Whether the candidate with the smallest NLL per character is the right one; `None` for labels.
     pub right_per_character: Option<bool>,
+    /// The same per byte of UTF-8 of the candidate.
+    pub right_per_byte: Option<bool>,
 }
 
 /// Scores a suite. `context` is the most tokens a row may have; `max_batch_tokens` bounds a packed batch, and a longer
 /// row goes alone; `progress` hears how many of how many items are done.
 ///
 /// Pairs are laid out as in training. Labels are scored as completions, with the end token. Choices follow the query by
-/// the same rule, without the end token, and count per choice and per character. Texts are cut into rows that don't
+/// the same rule (or with the header's delimiter), without the end token, and count per choice, character and byte. Texts are cut into rows that don't
 /// overlap; the first token of a row has no prediction.
 /// Errors: an item that is longer than `context` or can't be split (R6), by file and line; a model that fails or gives
 /// something that is no NLL.
@@ -149,7 +151,7 @@ fn assemble(suite: &Suite, shapes: &[RowShape], nll: &[f64]) -> Vec<ItemScore> {
                 let gold = gold.expect("`layout` refuses a completion that is no label");
                 Some((labels.len(), gold, None))
             }
-            Items::MultipleChoice(items) => {
+            Items::MultipleChoice { items, .. } => {
                 Some((items[item].choices.len(), items[item].gold, Some(&items[item].choices)))
             }
             _ => None,
@@ -158,11 +160,19 @@ fn assemble(suite: &Suite, shapes: &[RowShape], nll: &[f64]) -> Vec<ItemScore> {
         let sums = &nll[at..at + count];
         let answer = candidates.map(|_| {
             let choice = smallest(sums.iter().copied());
-            let right_per_character = choices.map(|choices| {
-                let lengths = choices.iter().map(|choice| choice.chars().count() as f64);
-                smallest(sums.iter().zip(lengths).map(|(sum, length)| sum / length)) == gold
-            });
-            Answer { candidates: sums.to_vec(), choice, right: choice == gold, right_per_character }
+            let right_per = |length: fn(&String) -> usize| {
+                choices.map(|choices| {
+                    let lengths = choices.iter().map(|choice| length(choice) as f64);
+                    smallest(sums.iter().zip(lengths).map(|(sum, length)| sum / length)) == gold
+                })
+            };
+            Answer {
+                candidates: sums.to_vec(),
+                choice,
+                right: choice == gold,
+                right_per_character: right_per(|choice| choice.chars().count()),
+                right_per_byte: right_per(String::len),
+            }
         });
         let RowShape { targets, bytes, .. } = shapes[at + gold];
         scores.push(ItemScore { item, nll: sums[gold], targets, bytes, answer });

@@ -77,6 +77,19 @@ fn summed_and_per_character_choices_can_differ() {
 }
 
 #[test]
+fn characters_and_bytes_of_a_choice_can_differ() {
+    // NLL 3 and 4 with the space: two letters of one byte against one of three, so 1.5 and 4 per character but 1.5 and
+    // 1.33 per byte.
+    let content = "{\"query\": \"q\", \"choices\": [\"ab\", \"\u{20ac}\"], \"gold\": 1}";
+    let mut model = Bigram::new(|_, _| 1.0);
+    let scores = score(&suite("a.jsonl", content), &tokenizer(), 64, &mut model, 100, &mut |_, _| {}).unwrap();
+    let answer = scores.items[0].answer.as_ref().unwrap();
+    assert_eq!(answer.candidates, [3.0, 4.0]);
+    let right = (answer.right, answer.right_per_character, answer.right_per_byte);
+    assert_eq!(right, (false, Some(false), Some(true)));
+}
+
+#[test]
 fn labels_are_scored_with_the_end_token_and_ties_go_to_the_first_in_order() {
     let lines: Vec<String> = ["ba", "ab", "cde"]
         .iter()
@@ -203,13 +216,9 @@ fn a_completion_without_a_prediction_is_refused() {
     // An empty prompt and no begin token: the one token of the choice begins the row. Only a pair can be so.
     let mut row = suite("p.jsonl", "{\"prompt\": \"\", \"completion\": \"c\"}");
     assert_eq!(run(&row, 64, 100).items[0].targets, 1, "the end token is left");
-    row.items = Items::MultipleChoice(vec![crate::suite::ChoiceItem {
-        line: 1,
-        query: String::new(),
-        choices: vec!["c".into(), "d".into()],
-        gold: 0,
-        group: None,
-    }]);
+    let (query, choices) = (String::new(), vec!["c".into(), "d".into()]);
+    let item = crate::suite::ChoiceItem { line: 1, query, choices, gold: 0, group: None };
+    row.items = Items::MultipleChoice { items: vec![item], delimiter: None };
     let message = refusal(&row, &tokenizer(), 64);
     assert_eq!(message, "p.jsonl:1: `c` has no token that can be predicted; give a longer one");
 }
@@ -241,7 +250,7 @@ fn progress_counts_items() {
 #[test]
 fn a_right_answer_that_is_no_candidate_is_refused() {
     let mut questions = suite("q.jsonl", QUESTIONS);
-    let Items::MultipleChoice(items) = &mut questions.items else { panic!("not questions") };
+    let Items::MultipleChoice { items, .. } = &mut questions.items else { panic!("not questions") };
     items[1].gold = 2;
     assert_eq!(refusal(&questions, &tokenizer(), 64), "q.jsonl:2: `gold` is 2, but there are 2 choices");
     let mut pairs = suite("p.jsonl", "{\"prompt\": \"one\", \"completion\": \"two\"}");

@@ -1,6 +1,6 @@
-//! Suites: what a model is evaluated on, and how a file or folder becomes one. The kind follows from the content:
-//! `{"prompt","completion"}` lines, `{"query","choices","gold"}` lines, `{"input"}` lines, or plain text. Scoring is in
-//! `score`.
+//! Suites: what a model is evaluated on, and how a file or folder becomes one. The kind stands in the header (see
+//! `header`) or follows from the content: `{"prompt","completion"}` lines, `{"query","choices","gold"}` lines,
+//! `{"input"}` lines, or plain text. Scoring is in `score`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::EvalError;
+use crate::header::{Header, header};
 use crate::lines::{Line, fault, key_list, lines, object, record, utf8};
 
 /// Most labels that a set of completions may have and still be scored as a classification.
@@ -59,7 +60,7 @@ pub struct ChoiceItem {
     pub line: usize,
     /// Text before the choice; not blank.
     pub query: String,
-    /// Two or more different choices, none blank.
+    /// Two or more choices, none blank.
     pub choices: Vec<String>,
     /// Index of the right choice.
     pub gold: usize,
@@ -91,7 +92,12 @@ pub enum Items {
         labels: Option<Vec<String>>,
     },
     /// Questions with choices.
-    MultipleChoice(Vec<ChoiceItem>),
+    MultipleChoice {
+        /// The items.
+        items: Vec<ChoiceItem>,
+        /// Text between the trimmed query and a choice, ending with white space; `None` joins them as a training pair.
+        delimiter: Option<String>,
+    },
     /// Documents.
     Text(Vec<TextItem>),
 }
@@ -99,7 +105,7 @@ pub enum Items {
 /// A set of items with what identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suite {
-    /// Name in reports: the folder and the file's stem, `general/items`. Free to change.
+    /// Name in reports: the header's, else the folder and the file's stem, `general/items`. Free to change.
     pub name: String,
     /// The file or folder it was loaded from.
     pub path: PathBuf,
@@ -128,19 +134,19 @@ impl Suite {
     pub fn from_bytes(path: &Path, content: &[u8]) -> Result<Self, EvalError> {
         let extension = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let text = utf8(path, content)?;
-        let (items, notes) = match extension {
+        let (name, items, notes) = match extension {
             "jsonl" => json_lines(path, text)?,
             "json" => {
                 let message = "a suite is JSON Lines: one object a line, in a `.jsonl` file";
                 return Err(EvalError::Suite { path: path.into(), message: message.into() });
             }
-            _ => (Items::Text(vec![document(path, text)]), Vec::new()),
+            _ => (None, Items::Text(vec![document(path, text)]), Vec::new()),
         };
         let mut hasher = blake3::Hasher::new();
         hasher.update(if extension == "jsonl" { b"jsonl\0" } else { b"text\0\0" });
         hash_part(&mut hasher, content);
         let hash = hasher.finalize().to_hex().to_string();
-        Ok(Self { name: name_of(path), path: path.into(), hash, items, notes })
+        Ok(Self { name: name.unwrap_or_else(|| name_of(path)), path: path.into(), hash, items, notes })
     }
 
     /// What the suite measures.
@@ -149,7 +155,7 @@ impl Suite {
         match &self.items {
             Items::Pairs { labels: Some(_), .. } => SuiteKind::Classification,
             Items::Pairs { labels: None, .. } => SuiteKind::Pairs,
-            Items::MultipleChoice(_) => SuiteKind::MultipleChoice,
+            Items::MultipleChoice { .. } => SuiteKind::MultipleChoice,
             Items::Text(_) => SuiteKind::Text,
         }
     }
@@ -159,7 +165,7 @@ impl Suite {
     pub fn len(&self) -> usize {
         match &self.items {
             Items::Pairs { items, .. } => items.len(),
-            Items::MultipleChoice(items) => items.len(),
+            Items::MultipleChoice { items, .. } => items.len(),
             Items::Text(items) => items.len(),
         }
     }
@@ -176,7 +182,7 @@ impl Suite {
         let at_line = |path: &Path, line: usize| format!("{}:{line}", path.display());
         let place = match &self.items {
             Items::Pairs { items, .. } => items.get(item).map(|i| at_line(&self.path, i.line)),
-            Items::MultipleChoice(items) => items.get(item).map(|i| at_line(&self.path, i.line)),
+            Items::MultipleChoice { items, .. } => items.get(item).map(|i| at_line(&self.path, i.line)),
             Items::Text(items) => items.get(item).map(|i| match i.line {
                 Some(line) => at_line(&i.path, line),
                 None => i.path.display().to_string(),
@@ -190,7 +196,7 @@ impl Suite {
     pub fn group(&self, item: usize) -> Option<&str> {
         match &self.items {
             Items::Pairs { items, .. } => items.get(item)?.group.as_deref(),
-            Items::MultipleChoice(items) => items.get(item)?.group.as_deref(),
+            Items::MultipleChoice { items, .. } => items.get(item)?.group.as_deref(),
             Items::Text(items) => items.get(item)?.group.as_deref(),
         }
     }
@@ -204,7 +210,7 @@ impl Suite {
                 let counts = completion_counts(items);
                 Some(counts.into_values().max()? as f64 / items.len() as f64)
             }
-            Items::MultipleChoice(items) if !items.is_empty() => {
+            Items::MultipleChoice { items, .. } if !items.is_empty() => {
                 let sum: f64 = items.iter().map(|item| 1.0 / item.choices.len() as f64).sum();
                 Some(sum / items.len() as f64)
             }
@@ -238,25 +244,43 @@ struct InputRecord {
     group: Option<String>,
 }
 
-/// The items of a JSON Lines text; the first line decides the kind.
-fn json_lines(path: &Path, text: &str) -> Result<(Items, Vec<String>), EvalError> {
+/// Name (the header's), items and notes of a suite.
+type Parsed = (Option<String>, Items, Vec<String>);
+
+/// The content of a JSON Lines text; the header decides the kind, else the first line.
+fn json_lines(path: &Path, text: &str) -> Result<Parsed, EvalError> {
     let lines = lines(path, text)?;
-    let Some(&first) = lines.first() else {
-        let message = "the file has no lines".into();
-        return Err(EvalError::Suite { path: path.into(), message });
+    let refuse = |message: &str| Err(EvalError::Suite { path: path.into(), message: message.into() });
+    let Some(&first) = lines.first() else { return refuse("the file has no lines") };
+    let Some(Header { suite, kind, delimiter }) = header(path, first)? else {
+        let kind = kind_of(path, first)?;
+        let (items, notes) = items(path, &lines, kind, None)?;
+        return Ok((None, items, notes));
     };
+    let lines = &lines[1..];
+    if lines.is_empty() {
+        return refuse("there is a header and no item; add the items, one a line");
+    }
+    let (mut items, notes) = items(path, lines, kind, delimiter)?;
+    if let Items::Pairs { items, labels } = &mut items {
+        *labels = match kind {
+            SuiteKind::Classification => Some(named_labels(path, items)?),
+            _ => None,
+        };
+    }
+    Ok((Some(suite), items, notes))
+}
+
+/// The kind of a suite without a header, by the keys of its first line.
+fn kind_of(path: &Path, first: Line<'_>) -> Result<SuiteKind, EvalError> {
     let keys = object(path, first)?;
     let has = |key: &str| keys.contains_key(key);
     if has("prompt") || has("completion") {
-        let items = pairs(path, &lines)?;
-        let labels = label_set(&items);
-        let notes = extra_keys(path, &lines, &["prompt", "completion", "group"])?;
-        Ok((Items::Pairs { items, labels }, notes))
+        Ok(SuiteKind::Pairs)
     } else if has("query") || has("choices") {
-        Ok((Items::MultipleChoice(questions(path, &lines)?), Vec::new()))
+        Ok(SuiteKind::MultipleChoice)
     } else if has("input") && !has("output") {
-        let items = inputs(path, &lines)?;
-        Ok((Items::Text(items), extra_keys(path, &lines, &["input", "group"])?))
+        Ok(SuiteKind::Text)
     } else {
         let found = if keys.is_empty() { "no keys".into() } else { key_list(keys.keys()) };
         let message = format!(
@@ -264,6 +288,27 @@ fn json_lines(path: &Path, text: &str) -> Result<(Items, Vec<String>), EvalError
              `gold`, or `input`"
         );
         Err(fault(path, first.number, 1, message))
+    }
+}
+
+/// The items of lines of one kind; pairs with the labels of the label rule.
+fn items(
+    path: &Path,
+    lines: &[Line<'_>],
+    kind: SuiteKind,
+    delimiter: Option<String>,
+) -> Result<(Items, Vec<String>), EvalError> {
+    match kind {
+        SuiteKind::Pairs | SuiteKind::Classification => {
+            let items = pairs(path, lines)?;
+            let labels = label_set(&items);
+            Ok((Items::Pairs { items, labels }, extra_keys(path, lines, &["prompt", "completion", "group"])?))
+        }
+        SuiteKind::MultipleChoice => {
+            let (items, notes) = questions(path, lines)?;
+            Ok((Items::MultipleChoice { items, delimiter }, notes))
+        }
+        SuiteKind::Text => Ok((Items::Text(inputs(path, lines)?), extra_keys(path, lines, &["input", "group"])?)),
     }
 }
 
@@ -279,7 +324,9 @@ fn pairs(path: &Path, lines: &[Line<'_>]) -> Result<Vec<PairItem>, EvalError> {
     lines.iter().map(item).collect()
 }
 
-fn questions(path: &Path, lines: &[Line<'_>]) -> Result<Vec<ChoiceItem>, EvalError> {
+/// The questions, and a note on each that has a choice twice: it is scored as it stands, like lm-evaluation-harness does.
+fn questions(path: &Path, lines: &[Line<'_>]) -> Result<(Vec<ChoiceItem>, Vec<String>), EvalError> {
+    let mut notes = Vec::new();
     let mut seen = HashMap::new();
     let mut items = Vec::with_capacity(lines.len());
     for &line in lines {
@@ -294,9 +341,11 @@ fn questions(path: &Path, lines: &[Line<'_>]) -> Result<Vec<ChoiceItem>, EvalErr
             return Err(fault(path, line.number, 1, message));
         }
         let ChoiceRecord { query, choices, gold, group, .. } = record;
+        let twice = choices.iter().enumerate().find(|&(i, choice)| choices[..i].contains(choice));
+        notes.extend(twice.map(|(_, choice)| format!("line {}: choice `{choice}` is given twice", line.number)));
         items.push(ChoiceItem { line: line.number, query, choices, gold, group });
     }
-    Ok(items)
+    Ok((items, notes))
 }
 
 /// What is wrong with a question, if anything.
@@ -318,15 +367,7 @@ fn question_fault(record: &ChoiceRecord) -> Option<String> {
     {
         return Some(format!("`answer` is `{answer}`, but `gold` points to `{right}`"));
     }
-    choices.iter().enumerate().find_map(|(i, choice)| {
-        if choice.trim().is_empty() {
-            Some(format!("choice {i} is blank"))
-        } else if choices[..i].contains(choice) {
-            Some(format!("choice `{choice}` is given twice"))
-        } else {
-            None
-        }
-    })
+    choices.iter().position(|choice| choice.trim().is_empty()).map(|i| format!("choice {i} is blank"))
 }
 
 fn inputs(path: &Path, lines: &[Line<'_>]) -> Result<Vec<TextItem>, EvalError> {
@@ -373,6 +414,20 @@ fn label_set(items: &[PairItem]) -> Option<Vec<String>> {
     let asked = items.iter().all(|item| !item.prompt.trim().is_empty());
     let labels = || counts.keys().map(|label| (*label).to_owned()).collect();
     (small && repeated && enough && asked).then(labels)
+}
+
+/// The labels of a suite that its header calls a classification. Errors: fewer than two; a blank prompt, after which a
+/// label would lose its first token.
+fn named_labels(path: &Path, items: &[PairItem]) -> Result<Vec<String>, EvalError> {
+    if let Some(blank) = items.iter().find(|item| item.prompt.trim().is_empty()) {
+        return Err(fault(path, blank.line, 1, "`prompt` is blank; a label is scored as what follows the prompt"));
+    }
+    let counts = completion_counts(items);
+    if counts.len() < 2 {
+        let message = "all completions are the same label; a classification needs two or more".into();
+        return Err(EvalError::Suite { path: path.into(), message });
+    }
+    Ok(counts.into_keys().map(str::to_owned).collect())
 }
 
 fn document(path: &Path, text: &str) -> TextItem {

@@ -71,7 +71,6 @@ fn faulty_questions_are_refused_by_line() {
         (r#""query": "q", "choices": ["a", "b"], "gold": 2"#, "`gold` is 2; it counts from 0, so at most 1"),
         (r#""query": "q", "choices": ["a", "b"], "gold": -1"#, ":1:48: invalid value: integer `-1`"),
         (r#""query": "q", "choices": ["a", ""], "gold": 0"#, "choice 1 is blank"),
-        (r#""query": "q", "choices": ["a", "a"], "gold": 0"#, "choice `a` is given twice"),
         (
             r#""query": "q", "choices": ["a", "b"], "gold": 0, "answer": "b""#,
             "`answer` is `b`, but `gold` points to `a`",
@@ -85,6 +84,18 @@ fn faulty_questions_are_refused_by_line() {
     let line = r#"{"id": "x", "query": "q", "choices": ["a", "b"], "gold": 0}"#;
     let twice = message(&format!("{line}\n{line}\n"));
     assert_eq!(twice, "data/test.jsonl:2:1: `id` is `x`, which line 1 has already");
+}
+
+#[test]
+fn equal_choices_are_named_and_kept() {
+    let suite = parse(concat!(
+        r#"{"query": "q", "choices": ["a", "b"], "gold": 0}"#,
+        "\n",
+        r#"{"query": "q", "choices": ["a", "b", "a"], "gold": 2}"#,
+    ))
+    .unwrap();
+    assert_eq!(suite.notes, ["line 2: choice `a` is given twice"]);
+    assert_eq!(suite.len(), 2);
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! Tests of `header`: what each setting does, and the message of every refusal.
+
+use super::*;
+use crate::fixtures::{Bigram, mixed, mixed_sum, tokenizer};
+use crate::score::{Scores, score};
+use crate::suite::{Items, Suite};
+
+const PAIRS: &str = concat!(
+    "{\"prompt\": \"a\", \"completion\": \"yes\"}\n",
+    "{\"prompt\": \"b\", \"completion\": \"no\"}\n",
+    "{\"prompt\": \"c\", \"completion\": \"maybe\"}\n",
+);
+const QUESTION: &str = "{\"query\": \" Sky? \\n\", \"choices\": [\"red\", \"blue\"], \"gold\": 1}\n";
+
+fn parse(header: &str, items: &str) -> Result<Suite, EvalError> {
+    Suite::from_bytes(Path::new("data/test.jsonl"), format!("{header}\n{items}").as_bytes())
+}
+
+fn scores(suite: &Suite) -> Scores {
+    score(suite, &tokenizer(), 64, &mut Bigram::new(mixed), 100, &mut |_, _| {}).unwrap()
+}
+
+#[test]
+fn a_header_names_the_suite_and_its_kind() {
+    let classification = parse(r#"{"suite": "answers", "kind": "classification"}"#, PAIRS).unwrap();
+    assert_eq!((classification.name.as_str(), classification.kind()), ("answers", SuiteKind::Classification));
+    let Items::Pairs { labels, items } = &classification.items else { panic!("not pairs") };
+    assert_eq!(labels.as_deref().unwrap(), ["maybe", "no", "yes"]);
+    assert_eq!((items.len(), classification.place(0)), (3, "data/test.jsonl:2".to_owned()));
+    // without a header three labels of one item each are none
+    let plain = Suite::from_bytes(Path::new("data/test.jsonl"), PAIRS.as_bytes()).unwrap();
+    assert_eq!((plain.name.as_str(), plain.kind()), ("data/test", SuiteKind::Pairs));
+
+    // and the other way: labels that the rule would find are completions
+    let repeated = PAIRS.repeat(4);
+    assert_eq!(Suite::from_bytes(Path::new("a.jsonl"), repeated.as_bytes()).unwrap().kind(), SuiteKind::Classification);
+    let pairs = parse(r#"{"suite": "answers", "kind": "pairs"}"#, &repeated).unwrap();
+    assert_eq!(pairs.kind(), SuiteKind::Pairs);
+    let text = parse(r#"{"suite": "prose", "kind": "text"}"#, "{\"input\": \"a\"}").unwrap();
+    assert_eq!((text.kind(), text.len()), (SuiteKind::Text, 1));
+}
+
+#[test]
+fn the_delimiter_joins_query_and_choice() {
+    let with = |delimiter: &str| {
+        let header = format!(r#"{{"suite": "q", "kind": "multiple_choice"{delimiter}}}"#);
+        let suite = parse(&header, QUESTION).unwrap();
+        scores(&suite).items[0].clone()
+    };
+    for (delimiter, prompt) in [(r#", "delimiter": "\nAnswer: ""#, "Sky?\nAnswer:"), (r#", "delimiter": " ""#, "Sky?")]
+    {
+        let item = with(delimiter);
+        let sum = |choice: &str| {
+            let ids = tokenizer().encode(&format!("{prompt} {choice}")).unwrap();
+            mixed_sum(&ids, prompt.len())
+        };
+        assert_eq!(item.answer.unwrap().candidates, [sum("red"), sum("blue")], "{delimiter}");
+        assert_eq!(item.targets, 5, "the space in front belongs to the choice");
+    }
+    // white space that ends the delimiter is predicted, like in lm-evaluation-harness
+    assert_eq!(with(r#", "delimiter": "\n\n""#).targets, 6);
+    // without a delimiter the query stays as it is
+    let ids = tokenizer().encode(" Sky? \nblue").unwrap();
+    assert_eq!(with("").nll, mixed_sum(&ids, 7));
+}
+
+#[test]
+fn the_split_is_that_of_lm_evaluation_harness() {
+    let split = |query, delimiter, choice| {
+        let (prompt, continuation) = joined(query, delimiter, choice);
+        (prompt, continuation)
+    };
+    for (query, delimiter, choice, prompt, continuation) in [
+        ("Question: Why?\n", "\nAnswer: ", "So.", "Question: Why?\nAnswer:", " So."),
+        ("Predators eat ", " ", "  bunnies", "Predators eat", "   bunnies"),
+        ("a", " \n", "b", "a", " \nb"),
+    ] {
+        assert_eq!(split(query, delimiter, choice), (prompt.to_owned(), continuation.to_owned()));
+    }
+}
+
+#[test]
+fn faulty_headers_are_refused() {
+    for (header, items, expected) in [
+        (r#"{"suite": "q"}"#, QUESTION, "data/test.jsonl:1:14: missing field `kind`; found keys `suite`"),
+        (r#"{"suite": "q", "kind": "quiz"}"#, QUESTION, "unknown variant `quiz`"),
+        (r#"{"suite": "q", "kind": "text", "windw": 3}"#, "{\"input\": \"a\"}", "unknown field `windw`"),
+        (r#"{"suite": " ", "kind": "pairs"}"#, PAIRS, ":1:1: `suite` is blank"),
+        (r#"{"suite": "q", "kind": "pairs", "delimiter": " "}"#, PAIRS, "only kind `multiple_choice` has it"),
+        (r#"{"suite": "q", "kind": "multiple_choice", "delimiter": ":"}"#, QUESTION, "must end with white space"),
+        (r#"{"suite": "q", "kind": "multiple_choice", "delimiter": ""}"#, QUESTION, "must end with white space"),
+        (r#"{"suite": "q", "kind": "pairs"}"#, QUESTION, "data/test.jsonl:2:61: missing field `prompt`"),
+        (r#"{"suite": "q", "kind": "pairs"}"#, "", "there is a header and no item"),
+        (
+            r#"{"suite": "q", "kind": "classification"}"#,
+            "{\"prompt\": \"a\", \"completion\": \"b\"}",
+            "all completions are the same label",
+        ),
+        (
+            r#"{"suite": "q", "kind": "classification"}"#,
+            "{\"prompt\": \" \", \"completion\": \"b\"}",
+            "data/test.jsonl:2:1: `prompt` is blank",
+        ),
+    ] {
+        let message = parse(header, items).unwrap_err().to_string();
+        assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+    }
+}
