@@ -106,3 +106,15 @@ fn faulty_headers_are_refused() {
         assert!(message.contains(expected), "`{message}` lacks `{expected}`");
     }
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_suites_of_their_kinds() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/suites.md");
+    let text = fs_err::read_to_string(path).unwrap();
+    let examples = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let kinds: Vec<SuiteKind> = examples
+        .map(|example| Suite::from_bytes(Path::new("example.jsonl"), example.as_bytes()).unwrap().kind())
+        .collect();
+    let expected = [SuiteKind::Pairs, SuiteKind::Classification, SuiteKind::MultipleChoice, SuiteKind::Text];
+    assert_eq!(kinds, expected);
+}
