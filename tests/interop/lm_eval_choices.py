@@ -64,7 +64,8 @@ def compare(name, items, ours, theirs):
     print(f"{name}: {len(items)} items, largest difference of an NLL {largest:.2e}")
     agreed = True
     for measure, (length, field) in lengths.items():
-        own = [choose([float(value) for value in answer["candidates"]], item, length) for answer, item in zip(ours, items)]
+        nlls = [[float(value) for value in answer["candidates"]] for answer in ours]
+        own = [choose(nll, item, length) for nll, item in zip(nlls, items)]
         other = [choose(nll, item, length) for nll, item in zip(theirs, items)]
         same = sum(a == b for a, b in zip(own, other)) / len(items)
         right = [sum(choice == item["gold"] for choice, item in zip(side, items)) / len(items) for side in (own, other)]

@@ -89,7 +89,7 @@ fn faulty_headers_are_refused() {
         (r#"{"suite": "q", "kind": "pairs", "delimiter": " "}"#, PAIRS, "only kind `multiple_choice` has it"),
         (r#"{"suite": "q", "kind": "multiple_choice", "delimiter": ":"}"#, QUESTION, "must end with white space"),
         (r#"{"suite": "q", "kind": "multiple_choice", "delimiter": ""}"#, QUESTION, "must end with white space"),
-        (r#"{"suite": "q", "kind": "pairs"}"#, QUESTION, "data/test.jsonl:2:61: missing field `prompt`"),
+        (r#"{"suite": "q", "kind": "pairs"}"#, QUESTION, "data/test.jsonl:2:60: missing field `prompt`"),
         (r#"{"suite": "q", "kind": "pairs"}"#, "", "there is a header and no item"),
         (
             r#"{"suite": "q", "kind": "classification"}"#,

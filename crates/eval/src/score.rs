@@ -82,8 +82,8 @@ pub struct Answer {
 /// row goes alone; `progress` hears how many of how many items are done.
 ///
 /// Pairs are laid out as in training. Labels are scored as completions, with the end token. Choices follow the query by
-/// the same rule (or with the header's delimiter), without the end token, and count per choice, character and byte. Texts are cut into rows that don't
-/// overlap; the first token of a row has no prediction.
+/// the same rule or with the header's delimiter, without the end token, and count per choice, per character and per
+/// byte. Texts are cut into rows that don't overlap; the first token of a row has no prediction.
 /// Errors: an item that is longer than `context` or can't be split (R6), by file and line; a model that fails or gives
 /// something that is no NLL.
 pub fn score(

@@ -324,7 +324,7 @@ fn pairs(path: &Path, lines: &[Line<'_>]) -> Result<Vec<PairItem>, EvalError> {
     lines.iter().map(item).collect()
 }
 
-/// The questions, and a note on each that has a choice twice: it is scored as it stands, like lm-evaluation-harness does.
+/// The questions, and a note on each that has a choice twice, which is scored as it stands.
 fn questions(path: &Path, lines: &[Line<'_>]) -> Result<(Vec<ChoiceItem>, Vec<String>), EvalError> {
     let mut notes = Vec::new();
     let mut seen = HashMap::new();

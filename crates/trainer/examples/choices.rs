@@ -1,4 +1,4 @@
-//! Our side of `tests/interop/lm_eval_choices.py`: the NLL of every choice of a multiple-choice suite in f32 on the CPU.
+//! Our side of `tests/interop/lm_eval_choices.py`: the NLL of every choice of a suite, in f32 on the CPU.
 //!
 //!   choices MODEL_FOLDER SUITE
 //!
