@@ -3,8 +3,9 @@
 usage: service.py BINARY [NODE_FOLDER]
 
 Runs the two commands of a well-known article to `Completed` with `--custom-model-name` added and the service's address
-in AWS_ENDPOINT_URL, then the whole life of jobs and models with boto3. Files go into the home's S3 folder by hand, not
-through S3 calls. With NODE_FOLDER, which has the AWS SDK for JavaScript, service.mjs runs too. Prints what was checked; any difference is an error."""
+in AWS_ENDPOINT_URL, then the whole life of jobs and models with boto3. Data goes in and results come out through S3
+calls to the same address. With NODE_FOLDER, which has the AWS SDK for JavaScript, service.mjs runs too. Prints what was
+checked; any difference is an error."""
 
 import json
 import os
@@ -49,10 +50,10 @@ class Service:
             "NO_PROXY": "127.0.0.1",
         }
 
-    def client(self):
+    def client(self, service="bedrock"):
         keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
         config = Config(retries={"max_attempts": 1, "mode": "standard"}, proxies={})
-        return boto3.client("bedrock", endpoint_url=self.address, config=config, **keys)
+        return boto3.client(service, endpoint_url=self.address, config=config, **keys)
 
     def aws(self, *arguments):
         """Runs the command line; gives its JSON."""
@@ -60,12 +61,6 @@ class Service:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return json.loads(done.stdout or "{}")
-
-    def put(self, bucket, key, content):
-        """A file in a bucket, by hand."""
-        path = self.home / "s3" / bucket / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
 
 
 def wait(look):
@@ -105,9 +100,11 @@ def pairs(number):
 
 def articles(service, client):
     """Both commands, word for word, with a model's name added."""
-    service.put("my-bucket", "training-data.jsonl", pairs(24))
+    s3 = service.client("s3")
+    s3.create_bucket(Bucket="my-bucket")
+    s3.put_object(Bucket="my-bucket", Key="training-data.jsonl", Body=pairs(24).encode())
     prose = (REPOSITORY / "datasets/general/prose.txt").read_text()
-    service.put("my-bucket", "raw-domain-data.txt", prose[:6000])
+    s3.put_object(Bucket="my-bucket", Key="raw-domain-data.txt", Body=prose[:6000].encode())
     role = "arn:aws:iam::123456789012:role/BedrockFineTuningRole"
     first = service.aws(
         *("create-model-customization-job", "--job-name", "my-classification-job", "--customization-type", "FINE_TUNING"),
@@ -130,8 +127,9 @@ def articles(service, client):
         job = ended(client, name)
         assert job["status"] == "Completed", job
         assert job["jobArn"] == made["jobArn"] and job["trainingMetrics"]["trainingLoss"] > 0, job
-        folder = service.home / "s3/my-bucket/output" / f"model-customization-job-{made['jobArn'][-12:]}"
-        csv = (folder / "training_artifacts/step_wise_training_metrics.csv").read_text().splitlines()
+        folder = f"output/model-customization-job-{made['jobArn'][-12:]}"
+        key = f"{folder}/training_artifacts/step_wise_training_metrics.csv"
+        csv = s3.get_object(Bucket="my-bucket", Key=key)["Body"].read().decode().splitlines()
         assert csv[0] == "step_number,epoch_number,training_loss,perplexity" and len(csv) > 1, csv
     print("both commands of the article: Completed")
 

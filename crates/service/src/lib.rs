@@ -1,11 +1,12 @@
-//! Bedrock's HTTP API over this machine's jobs and models: routes, errors, the job store, the supervisor of worker
-//! processes. Nothing here trains: a job runs in a child process of the `outcrop` binary.
+//! Bedrock's HTTP API over this machine's jobs and models, and an S3 subset over its files: routes, errors, the job
+//! store, the supervisor of worker processes. Nothing here trains: a job runs in a child process of the `outcrop` binary.
 
 pub mod arn;
 pub mod call;
 pub mod error;
 mod operations;
 mod route;
+mod s3;
 mod serve;
 mod state;
 pub mod store;
@@ -14,9 +15,10 @@ mod sync;
 mod validation;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
+use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
@@ -28,15 +30,23 @@ pub use serve::{Options, ServeError, is_running, run_to_end, serve};
 pub use state::{AppState, Settings};
 pub use supervisor::Launch;
 
-/// Everything that the service answers. Routes of other planes (inference, S3, the console) are merged here; what none
-/// of them takes goes to the control plane, which routes on the raw path.
+/// Everything that the service answers. Routes of other planes (inference, the console) are merged here; what none of
+/// them takes is S3's or goes to the control plane, which routes on the raw path.
 pub fn app(state: AppState) -> Router {
-    Router::new().fallback(control_plane).layer(middleware::from_fn(identify)).with_state(state)
+    Router::new().fallback(planes).layer(middleware::from_fn(identify)).with_state(state)
+}
+
+/// S3 and the control plane share a port, and their paths can be the same.
+async fn planes(State(state): State<AppState>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if s3::is_s3(&parts, state.home()) {
+        return s3::answer(state.s3(), Request::from_parts(parts, body)).await;
+    }
+    control_plane(state, parts, body).await
 }
 
 /// One operation of Bedrock's control plane. Operations read and write files and SQLite, so they run off the reactor.
-async fn control_plane(State(state): State<AppState>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+async fn control_plane(state: AppState, parts: Parts, body: Body) -> Response {
     let body = match axum::body::to_bytes(body, state.settings().body_limit).await {
         Ok(body) => body,
         Err(error) => return ApiError::validation(format!("The request body can't be read: {error}")).into_response(),
@@ -47,7 +57,7 @@ async fn control_plane(State(state): State<AppState>, request: Request) -> Respo
         .map_or_else(IntoResponse::into_response, Reply::into_response)
 }
 
-fn answer(state: &AppState, parts: &axum::http::request::Parts, body: Bytes) -> Result<Reply, ApiError> {
+fn answer(state: &AppState, parts: &Parts, body: Bytes) -> Result<Reply, ApiError> {
     perform(state, &Call::new(parts, body, state.settings())?)
 }
 

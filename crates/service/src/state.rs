@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use outcrop_job::{Home, ModelStore};
+use s3s::service::S3Service;
 
-use crate::ApiError;
 use crate::store::Store;
+use crate::{ApiError, s3};
 
 /// How the service was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,7 @@ struct Inner {
     models: ModelStore,
     settings: Settings,
     store: Store,
+    s3: S3Service,
     last_sync: Mutex<Option<Instant>>,
     wake: Sender<()>,
     woken: Mutex<Option<Receiver<()>>>,
@@ -52,9 +54,10 @@ impl AppState {
     pub fn open(home: Home, settings: Settings) -> Result<Self, ApiError> {
         let models = ModelStore::new(home.models_dir());
         let store = Store::open(&database(&home))?;
+        let s3 = s3::service(&home)?;
         let (wake, woken) = channel();
         let (last_sync, woken) = (Mutex::new(None), Mutex::new(Some(woken)));
-        Ok(Self { inner: Arc::new(Inner { home, models, settings, store, last_sync, wake, woken }) })
+        Ok(Self { inner: Arc::new(Inner { home, models, settings, store, s3, last_sync, wake, woken }) })
     }
 
     /// Outcrop's folder.
@@ -75,6 +78,11 @@ impl AppState {
     /// The database.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// S3 over the home's files.
+    pub(crate) fn s3(&self) -> &S3Service {
+        &self.inner.s3
     }
 
     /// When the index was last brought up to date; held while that is done.

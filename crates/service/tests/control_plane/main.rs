@@ -5,6 +5,7 @@
 mod jobs;
 mod listings;
 mod models;
+mod s3;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
