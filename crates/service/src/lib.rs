@@ -2,7 +2,9 @@
 //! store, the supervisor of worker processes. Nothing here trains: a job runs in a child process of the `outcrop` binary.
 
 pub mod arn;
+mod auth;
 pub mod call;
+mod connections;
 pub mod error;
 mod operations;
 mod route;
@@ -14,6 +16,8 @@ mod supervisor;
 mod sync;
 mod validation;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -21,14 +25,19 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use tower_http::timeout::TimeoutBody;
 
 pub use axum::http::Method;
+pub use auth::{Credentials, CredentialsError};
 pub use call::{Call, Caller, Reply};
 pub use error::ApiError;
 pub use operations::endpoints::{Target, target};
 pub use serve::{Options, ServeError, is_running, run_to_end, serve};
 pub use state::{AppState, Settings};
 pub use supervisor::Launch;
+
+/// The longest pause in a body that is being sent.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything that the service answers. Routes of other planes (inference, the console) are merged here; what none of
 /// them takes is S3's or goes to the control plane, which routes on the raw path.
@@ -39,10 +48,21 @@ pub fn app(state: AppState) -> Router {
 /// S3 and the control plane share a port, and their paths can be the same.
 async fn planes(State(state): State<AppState>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    if s3::is_s3(&parts, state.home()) {
-        return s3::answer(state.s3(), Request::from_parts(parts, body)).await;
+    let body = Body::new(TimeoutBody::new(BODY_TIMEOUT, body));
+    let credentials = state.settings().credentials.as_ref();
+    let for_s3 = s3::is_s3(&parts, state.home());
+    let request = Request::from_parts(parts, body);
+    if let (true, Some(_)) = (for_s3, credentials) {
+        return s3::answer(state.s3(), request, true).await;
     }
-    control_plane(state, parts, body).await
+    match auth::admit(credentials, request, state.settings().body_limit).await {
+        Err(refused) => refused.into_response(),
+        Ok(request) if for_s3 => s3::answer(state.s3(), request, false).await,
+        Ok(request) => {
+            let (parts, body) = request.into_parts();
+            control_plane(state, parts, body).await
+        }
+    }
 }
 
 /// One operation of Bedrock's control plane. Operations read and write files and SQLite, so they run off the reactor.

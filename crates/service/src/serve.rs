@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use outcrop_job::Home;
 
 use crate::operations::create_model;
+use crate::connections;
 use crate::supervisor::Supervisor;
 use crate::{ApiError, AppState, Launch, Settings, app};
 
@@ -36,6 +37,11 @@ pub enum ServeError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Other machines would be let in.
+    #[error(
+        "--listen {0} would let other machines in, and callers aren't checked; give --credentials FILE, or use a loopback address such as 127.0.0.1"
+    )]
+    Open(SocketAddr),
     /// Another service has this home.
     #[error("another service runs on `{}`; stop it or set OUTCROP_HOME to another folder", .0.display())]
     Running(PathBuf),
@@ -47,8 +53,11 @@ pub enum ServeError {
 /// Serves until Ctrl-C or SIGTERM. Jobs run on without the service, and the next one finds them.
 ///
 /// # Errors
-/// Another service has the home, the address can't be had, the database can't be opened.
+/// An open address without credentials, another service has the home, the address can't be had, the database can't be opened.
 pub fn serve(home: Home, options: Options) -> Result<(), ServeError> {
+    if !options.listen.ip().is_loopback() && options.settings.credentials.is_none() {
+        return Err(ServeError::Open(options.listen));
+    }
     let _lock = lock(&home)?;
     let state = AppState::open(home, options.settings)?;
     state.sync()?;
@@ -61,7 +70,7 @@ pub fn serve(home: Home, options: Options) -> Result<(), ServeError> {
         let address = listener.local_addr()?;
         (options.ready)(address);
         Supervisor::start(state.clone(), options.launch);
-        axum::serve(listener, app(state)).with_graceful_shutdown(stopped()).await?;
+        connections::answer(listener, app(state), stopped()).await;
         Ok(())
     })
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use outcrop_job::{Home, ModelStore};
 use s3s::service::S3Service;
 
+use crate::auth::Credentials;
 use crate::store::Store;
 use crate::{ApiError, s3};
 
@@ -20,11 +21,13 @@ pub struct Settings {
     pub account: String,
     /// Most bytes of a body of the control plane.
     pub body_limit: usize,
+    /// Whose requests are accepted; without any, those of every program of this machine.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { region: "us-east-1".into(), account: "123456789012".into(), body_limit: 4 << 20 }
+        Self { region: "us-east-1".into(), account: "123456789012".into(), body_limit: 4 << 20, credentials: None }
     }
 }
 
@@ -54,7 +57,7 @@ impl AppState {
     pub fn open(home: Home, settings: Settings) -> Result<Self, ApiError> {
         let models = ModelStore::new(home.models_dir());
         let store = Store::open(&database(&home))?;
-        let s3 = s3::service(&home)?;
+        let s3 = s3::service(&home, settings.credentials.as_ref())?;
         let (wake, woken) = channel();
         let (last_sync, woken) = (Mutex::new(None), Mutex::new(Some(woken)));
         Ok(Self { inner: Arc::new(Inner { home, models, settings, store, s3, last_sync, wake, woken }) })

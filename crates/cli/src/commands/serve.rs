@@ -1,8 +1,9 @@
 //! `outcrop serve`: Bedrock's API on this machine.
 
 use clap::Args;
-use outcrop_service::{Launch, Options, Settings};
+use outcrop_service::{Credentials, Launch, Options, Settings};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Arguments of `serve`.
 #[derive(Args)]
@@ -19,6 +20,9 @@ pub(crate) struct Serve {
     /// Region of ARNs where a request isn't signed
     #[arg(long, default_value = "us-east-1")]
     region: String,
+    /// Accept only who has these credentials; a file like ~/.aws/credentials, with aws_bearer_token_bedrock too
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
     /// Account of ARNs, twelve digits
     #[arg(long, default_value = "123456789012", value_parser = account)]
     account: String,
@@ -35,11 +39,8 @@ fn account(text: &str) -> Result<String, String> {
 impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = super::home()?;
-        anyhow::ensure!(
-            self.listen.ip().is_loopback(),
-            "--listen {} would let other machines in, and callers aren't checked; use a loopback address such as 127.0.0.1",
-            self.listen
-        );
+        let credentials = self.credentials.as_deref().map(Credentials::read).transpose()?;
+        let checked = credentials.is_some();
         let launch = Launch {
             program: super::own_program()?,
             slots: self.slots.into(),
@@ -47,10 +48,14 @@ impl Serve {
             niceness: NICENESS,
             report: Box::new(|line| eprintln!("{line}")),
         };
-        let settings = Settings { region: self.region, account: self.account, ..Settings::default() };
+        let settings = Settings { region: self.region, account: self.account, credentials, ..Settings::default() };
         let folder = home.root().display().to_string();
         let ready = Box::new(move |address: SocketAddr| {
             eprintln!("Bedrock's API on http://{address}, jobs and models in {folder}");
+            if checked {
+                eprintln!("only callers with the credentials are accepted");
+                return;
+            }
             eprintln!("every caller on this machine is accepted: there are no credentials");
             eprintln!(
                 "try: AWS_ENDPOINT_URL=http://{address} AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1 aws bedrock list-foundation-models"

@@ -17,10 +17,12 @@ use axum::response::{IntoResponse, Response};
 use outcrop_job::Home;
 use outcrop_job::location::EXAMPLES_BUCKET;
 use s3s::S3Result;
+use s3s::auth::SimpleAuth;
 use s3s::dto::{Bucket, Timestamp};
 use s3s::path::check_bucket_name;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
+use crate::auth::Credentials;
 use crate::call::credential_scope;
 use operations::Files;
 use paths::{Buckets, from_io};
@@ -49,16 +51,25 @@ const BEDROCK_PATHS: [&str; 17] = [
     "untagResource",
 ];
 
-/// S3 over a home. Temporary files that a killed service left are removed.
+/// S3 over a home; with credentials it checks signatures itself, by S3's rules, and refuses what isn't signed. Temporary
+/// files that a killed service left are removed.
 ///
 /// # Errors
 /// The disk.
-pub(crate) fn service(home: &Home) -> std::io::Result<S3Service> {
+pub(crate) fn service(home: &Home, credentials: Option<&Credentials>) -> std::io::Result<S3Service> {
     let buckets = Buckets::new(home);
     if buckets.staging().exists() {
         fs_err::remove_dir_all(buckets.staging())?;
     }
-    Ok(S3ServiceBuilder::new(Files { buckets }).build())
+    let mut builder = S3ServiceBuilder::new(Files { buckets });
+    if let Some(credentials) = credentials {
+        let mut keys = SimpleAuth::new();
+        for (id, secret) in credentials.keys() {
+            keys.register(id.to_string(), secret.into());
+        }
+        builder.set_auth(keys);
+    }
+    Ok(builder.build())
 }
 
 /// Whether a request is S3's: by the service in its signature's scope, else by a host that begins with `s3.`, else by a
@@ -78,23 +89,33 @@ pub(crate) fn is_s3(parts: &Parts, home: &Home) -> bool {
     !BEDROCK_PATHS.contains(&first) && check_bucket_name(first) && Buckets::new(home).existing(first).is_ok()
 }
 
-/// Answers one request. Signatures were checked, or needn't be, before this: `s3s` must not see one that it can't check.
-pub(crate) async fn answer(service: &S3Service, request: Request) -> Response {
+/// Answers one request. `verified` is whether `service` has credentials; if not, no signature reaches it, since `s3s`
+/// refuses those that it can't check.
+pub(crate) async fn answer(service: &S3Service, request: Request, verified: bool) -> Response {
     let (mut parts, body) = request.into_parts();
-    let hash = parts.headers.get("x-amz-content-sha256").and_then(|hash| hash.to_str().ok());
-    if hash.is_some_and(|hash| hash.starts_with("STREAMING-")) {
-        let message = "Bodies in signed or checksummed chunks (aws-chunked) aren't read; send the body as it is.";
-        return refusal(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message);
-    }
-    parts.headers.remove(AUTHORIZATION);
-    match without_signature(&parts.uri) {
-        Ok(uri) => parts.uri = uri,
-        Err(error) => return refusal(StatusCode::BAD_REQUEST, "InvalidURI", &error.to_string()),
+    if !verified {
+        parts = match unsigned(parts) {
+            Ok(parts) => parts,
+            Err(refused) => return *refused,
+        };
     }
     match service.call(Request::from_parts(parts, s3s::Body::http_body_unsync(body))).await {
         Ok(response) => response.map(Body::new),
         Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &error.to_string()),
     }
+}
+
+/// A request without its signature.
+fn unsigned(mut parts: Parts) -> Result<Parts, Box<Response>> {
+    let hash = parts.headers.get("x-amz-content-sha256").and_then(|hash| hash.to_str().ok());
+    if hash.is_some_and(|hash| hash.starts_with("STREAMING-")) {
+        let message = "Bodies in chunks (aws-chunked) are read only by a service with --credentials.";
+        return Err(Box::new(refusal(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)));
+    }
+    parts.headers.remove(AUTHORIZATION);
+    let uri = without_signature(&parts.uri);
+    parts.uri = uri.map_err(|error| refusal(StatusCode::BAD_REQUEST, "InvalidURI", &error.to_string()))?;
+    Ok(parts)
 }
 
 /// The address without the query parameters of a presigned URL.

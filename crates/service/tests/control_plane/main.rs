@@ -2,6 +2,7 @@
 //! routing, validation, idempotency, pages, tags, deployments, what the folders of other processes do to listings.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+mod auth;
 mod jobs;
 mod listings;
 mod models;
