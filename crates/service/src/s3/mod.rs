@@ -101,7 +101,7 @@ pub(crate) async fn answer(service: &S3Service, request: Request, verified: bool
     }
     match service.call(Request::from_parts(parts, s3s::Body::http_body_unsync(body))).await {
         Ok(response) => response.map(Body::new),
-        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &error.to_string()),
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &format!("{error:?}")),
     }
 }
 
