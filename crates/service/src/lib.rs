@@ -27,8 +27,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::timeout::TimeoutBody;
 
-pub use axum::http::Method;
 pub use auth::{Credentials, CredentialsError};
+pub use axum::http::Method;
 pub use call::{Call, Caller, Reply};
 pub use error::ApiError;
 pub use operations::endpoints::{Target, target};

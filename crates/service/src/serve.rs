@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use outcrop_job::Home;
 
-use crate::operations::create_model;
 use crate::connections;
+use crate::operations::create_model;
 use crate::supervisor::Supervisor;
 use crate::{ApiError, AppState, Launch, Settings, app};
 

@@ -79,7 +79,8 @@ impl Credentials {
             match name {
                 "aws_access_key_id" if id.is_none() => id = Some((line, value.to_string())),
                 "aws_secret_access_key" => {
-                    let (_, id) = id.take().ok_or_else(|| wrong(line, "a secret without aws_access_key_id before it"))?;
+                    let (_, id) =
+                        id.take().ok_or_else(|| wrong(line, "a secret without aws_access_key_id before it"))?;
                     if found.keys.insert(id, value.to_string()).is_some() {
                         return Err(wrong(line, "this access key is given twice"));
                     }

@@ -6,13 +6,13 @@ mod credentials;
 mod signature;
 
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::StatusCode;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-pub use credentials::{CredentialsError, Credentials};
+pub use credentials::{Credentials, CredentialsError};
 
 use crate::ApiError;
 

@@ -124,7 +124,8 @@ impl Signed {
     ) -> Result<(), ApiError> {
         self.check_time(now)?;
         let secret = credentials.secret(&self.key);
-        let secret = secret.ok_or_else(|| denied("UnrecognizedClientException", "The access key is not known here."))?;
+        let secret =
+            secret.ok_or_else(|| denied("UnrecognizedClientException", "The access key is not known here."))?;
         let canonical = self.canonical(parts, body_hash)?;
         let scope = self.scope.join("/");
         let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{}", self.date, hex(&Sha256::digest(canonical)));

@@ -77,7 +77,10 @@ async fn without_credentials_no_page_of_another_site_gets_in() {
     };
     assert_eq!((get("127.0.0.1:8420").await, get("localhost:1").await), (200, 200));
     assert_eq!(get("rebound.example:8420").await, 403);
-    let s3 = ("authorization", "AWS4-HMAC-SHA256 Credential=A/20261122/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0");
+    let s3 = (
+        "authorization",
+        "AWS4-HMAC-SHA256 Credential=A/20261122/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
+    );
     for (headers, expected) in [
         (vec![own, s3], 200),
         (vec![own, s3, ("origin", "http://127.0.0.1:8420")], 409), // it is there by now
