@@ -84,7 +84,7 @@ impl S3 for Files {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(s3_error!(BucketAlreadyOwnedByYou)),
             made => made.map_err(from_io),
         }?;
-        answer(CreateBucketOutput { location: Some(format!("/{name}")), ..CreateBucketOutput::default() })
+        answer(CreateBucketOutput { location: Some(format!("/{name}")) })
     }
 
     async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
