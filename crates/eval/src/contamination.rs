@@ -46,7 +46,7 @@ pub fn item_texts(suite: &Suite) -> Vec<Vec<&str>> {
         Items::Pairs { items, .. } => {
             items.iter().map(|item| vec![item.prompt.as_str(), item.completion.as_str()]).collect()
         }
-        Items::MultipleChoice(items) => {
+        Items::MultipleChoice { items, .. } => {
             items.iter().map(|item| vec![item.query.as_str(), item.choices[item.gold].as_str()]).collect()
         }
         Items::Text(items) => items.iter().map(|item| vec![item.text.as_str()]).collect(),

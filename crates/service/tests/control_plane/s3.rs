@@ -133,7 +133,7 @@ async fn a_body_that_breaks_its_promise_changes_nothing() {
     assert_eq!(staged, 0, "temporary files are gone");
 }
 
-/// R: no request reaches a file outside `<home>/s3`.
+/// No request reaches a file outside `<home>/s3`.
 #[tokio::test]
 async fn no_path_leaves_the_s3_folder() {
     let bench = Bench::new();
