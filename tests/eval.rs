@@ -130,7 +130,7 @@ fn what_cannot_be_evaluated_is_refused_in_one_line() {
     assert!(error.ends_with("; give the base it was trained from"), "{error}");
     bench.write("empty.jsonl", "");
     let error = of("base", "tuned", "empty.jsonl");
-    assert!(error.contains("empty.jsonl") && error.contains("no lines"), "{error}");
+    assert!(error.contains("empty.jsonl") && error.contains("the file is empty"), "{error}");
     let error = of("base", "tuned", "missing.jsonl");
     assert!(error.starts_with("`missing.jsonl` doesn't exist"), "{error}");
     let error = of("nowhere", "tuned", "pairs.jsonl");
@@ -139,6 +139,12 @@ fn what_cannot_be_evaluated_is_refused_in_one_line() {
     assert!(error.contains("nobody"), "{error}");
     let error = of("tuned", "base", "pairs.jsonl");
     assert!(error.contains("`tuned` is a custom model"), "{error}");
+    let mut train = bench.outcrop();
+    train.args(["tokenizer", "train", "--vocab-size", "300", "--output", "small.json", "prose.txt"]).assert().success();
+    let mut init = bench.outcrop();
+    init.args(["models", "init", "foreign", "--config", "config.json", "--tokenizer", "small.json"]).assert().success();
+    let error = of("base", "foreign", "pairs.jsonl");
+    assert!(error.starts_with("model `foreign` and base `base` have different tokenizers; "), "{error}");
     let twice = ["--base", "base", "--model", "tuned", "tuned", "--suite", "pairs.jsonl"];
     assert_eq!(refused(&eval(&bench, &twice)), "model `tuned` is given twice; name different models");
 }
