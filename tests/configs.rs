@@ -54,7 +54,7 @@ fn every_config_runs_from_any_folder_and_leaves_its_report_its_metrics_and_its_m
         let metrics = Path::new(last_line(&stdout, "metrics "));
         let model = last_line(&stdout, "model ");
         assert_eq!(names(folder.path()), ["home"], "everything is below home");
-        check_report(report, &stdout);
+        check_report(&report.with_extension("md"), &stdout);
         let drawing = fs_err::read_to_string(curve).unwrap();
         assert!(drawing.trim_start().starts_with("<?xml") || drawing.trim_start().starts_with("<svg"), "{drawing:.80}");
         let id = job.folder.file_name().unwrap().to_str().unwrap();
