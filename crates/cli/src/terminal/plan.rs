@@ -102,12 +102,12 @@ fn forgetting(plan: &Plan) -> String {
     };
     let limit =
         plan.hyperparameters.max_forgetting.map_or_else(String::new, |limit| format!("; ends beyond {limit} nats"));
-    format!(
-        "{} of general text, every {} and at each epoch's end: {:.1} % of the steps' time{limit}",
-        counted(monitor.positions, "position"),
-        counted(monitor.every, "step"),
-        100.0 * monitor.share
-    )
+    let when = match monitor.every < plan.steps.per_epoch {
+        true => format!("every {} and ", counted(monitor.every, "step")),
+        false => String::new(),
+    };
+    let (positions, share) = (counted(monitor.positions, "position"), 100.0 * monitor.share);
+    format!("{positions} of general text, {when}at each epoch's end: {share:.1} % of the steps' time{limit}")
 }
 
 /// Optimizer and type, and what the type costs where no kernel has it.
@@ -128,7 +128,7 @@ fn arithmetic(plan: &Plan) -> Vec<[String; 2]> {
 fn memory(plan: &Plan) -> String {
     let memory = &plan.memory;
     format!(
-        "about {}: weights {}, gradients {}, moments {}, activations {}{}",
+        "about {}: weights {}, gradients {}, moments {}, activations {}{}{}",
         bytes(memory.total_bytes),
         bytes(memory.weights_bytes),
         bytes(memory.gradient_bytes),
@@ -138,6 +138,10 @@ fn memory(plan: &Plan) -> String {
             Recompute::Group => " (recomputed in groups)",
             Recompute::Block => " (recomputed)",
             _ => "",
+        },
+        match memory.monitor_bytes {
+            0 => String::new(),
+            monitor => format!(", forgetting {}", bytes(monitor)),
         }
     )
 }
