@@ -203,9 +203,9 @@ pub struct TimePlan {
 }
 
 impl TimePlan {
-    /// What was measured, without the margins around it.
-    pub fn seconds_middle(&self) -> f64 {
-        0.5 * (self.seconds_low / Self::LOW_MARGIN + self.seconds_high / Self::HIGH_MARGIN)
+    /// The shortest that was measured, without its margin: nothing of a frozen trunk that a store may hold already.
+    pub fn seconds_least(&self) -> f64 {
+        self.seconds_low / Self::LOW_MARGIN
     }
 
     /// The lower end over the shortest of the measurements.

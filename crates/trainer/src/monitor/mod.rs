@@ -95,7 +95,8 @@ impl Monitor {
             sample.look(decoder)?;
             Ok((sample.len() as u64, begin.elapsed().as_secs_f64()))
         };
-        let steps = job.plan.time.map_or(0.0, |time| time.seconds_middle());
+        // the least, so that the share is one of the steps alone
+        let steps = job.plan.time.map_or(0.0, |time| time.seconds_least());
         let cost = Cost::measured(timed(TIMED[0])?, timed(TIMED[1])?, steps);
         let most = most_positions(decoder.spec().vocab_size).min(windows.positions() as u64);
         let choice = choose(settings, &cost, job.plan.steps, most);
