@@ -22,7 +22,8 @@ fn questions(path: &str, base: usize, tuned: usize) -> Scored {
                 candidates: vec![1.0; 4],
                 choice: usize::from(!right),
                 right,
-                right_per_character: Some(right), right_per_byte: None,
+                right_per_character: Some(right),
+                right_per_byte: None,
             };
             ItemScore { item, nll: 1.0, targets: 1, bytes: 2.0, answer: Some(answer) }
         };

@@ -27,7 +27,8 @@ fn scored(name: &str, length: usize) -> Scored {
 fn score(item: usize, choice: usize) -> ItemScore {
     let candidates: Vec<f64> = (0..2).map(|label| if label == choice { 1.0 } else { 3.0 }).collect();
     let nll = candidates[item % 2];
-    let answer = Answer { candidates, choice, right: choice == item % 2, right_per_character: None, right_per_byte: None };
+    let answer =
+        Answer { candidates, choice, right: choice == item % 2, right_per_character: None, right_per_byte: None };
     ItemScore { item, nll, targets: 2, bytes: 4.0, answer: Some(answer) }
 }
 
