@@ -354,7 +354,11 @@ fn a_second_run_in_a_locked_job_folder_is_refused() {
     let run = resume(&bench, &id, &[]);
     let folder = bench.job(&id).folder;
     let expected = format!("the job in `{}` is being run by process {pid}; wait for it or stop it", folder.display());
-    assert_eq!(run.error(), expected);
+    assert_eq!(
+        (run.output.status.code(), common::error_of(&run.stderr())),
+        (Some(75), expected),
+        "the code of a held job"
+    );
     running.signal("CONT");
     assert_eq!(running.end().0, Some(0), "the first run doesn't notice");
 }
