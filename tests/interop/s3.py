@@ -119,22 +119,12 @@ def examples(s3):
 
 
 def main():
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        service = Service(sys.argv[1], folder)
-        try:
-            s3 = service.client("s3")
-            objects(s3, service)
-            uploads(s3, service, folder)
-            command_line(service, folder)
-            examples(s3)
-        except BaseException:
-            print(Path(service.log.name).read_text(), file=sys.stderr)
-            raise
-        finally:
-            service.process.terminate()
-            service.process.wait()
-            service.log.close()
+    with tempfile.TemporaryDirectory() as name, Service(sys.argv[1], Path(name)) as service:
+        s3 = service.client("s3")
+        objects(s3, service)
+        uploads(s3, service, Path(name))
+        command_line(service, Path(name))
+        examples(s3)
     print("S3 agrees with boto3 and the aws command line")
 
 

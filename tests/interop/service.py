@@ -50,6 +50,16 @@ class Service:
             "NO_PROXY": "127.0.0.1",
         }
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.process.terminate()
+        self.process.wait()
+        self.log.close()
+        if error:
+            print(Path(self.log.name).read_text(), file=sys.stderr)
+
     def client(self, service="bedrock"):
         keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
         config = Config(retries={"max_attempts": 1, "mode": "standard"}, proxies={})
@@ -240,22 +250,13 @@ def javascript(service, client, folder):
 
 
 def main():
-    with tempfile.TemporaryDirectory() as folder:
-        service = Service(sys.argv[1], Path(folder))
-        try:
-            client = service.client()
-            aliases(service, client)
-            articles(service, client)
-            life(service, client)
-            if len(sys.argv) > 2:
-                javascript(service, client, sys.argv[2])
-        except BaseException:
-            print(Path(service.log.name).read_text(), file=sys.stderr)
-            raise
-        finally:
-            service.process.terminate()
-            service.process.wait()
-            service.log.close()
+    with tempfile.TemporaryDirectory() as folder, Service(sys.argv[1], Path(folder)) as service:
+        client = service.client()
+        aliases(service, client)
+        articles(service, client)
+        life(service, client)
+        if len(sys.argv) > 2:
+            javascript(service, client, sys.argv[2])
     print("boto3 and the aws command line see Bedrock")
 
 
