@@ -39,8 +39,8 @@ pub use supervisor::Launch;
 /// The longest pause in a body that is being sent.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything that the service answers. Routes of other planes (inference, the console) are merged here; what none of
-/// them takes is S3's or goes to the control plane, which routes on the raw path.
+/// Everything that the service answers: S3, or the control plane, which routes on the raw path. Inference and the console
+/// are not there yet.
 pub fn app(state: AppState) -> Router {
     Router::new().fallback(planes).layer(middleware::from_fn(identify)).with_state(state)
 }

@@ -78,12 +78,15 @@ impl Problems {
 
     /// Errors: a `ValidationException` with everything that was noted.
     pub(crate) fn finish(self) -> Result<(), ApiError> {
-        match self.0.len() {
-            0 => Ok(()),
-            1 => Err(ApiError::validation(format!("1 validation error detected: {}", self.0[0]))),
-            count => Err(ApiError::validation(format!("{count} validation errors detected: {}", self.0.join("; ")))),
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(detected(&self.0)) }
     }
+}
+
+/// All problems of a request as Bedrock words them together.
+pub(crate) fn detected<T: AsRef<str>>(problems: &[T]) -> ApiError {
+    let (count, all) = (problems.len(), problems.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join("; "));
+    let word = if count == 1 { "error" } else { "errors" };
+    ApiError::validation(format!("{count} validation {word} detected: {all}"))
 }
 
 fn must_match(pattern: &str) -> String {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::arn::{self, Kind};
 use crate::call::{Call, Reply};
 use crate::store::{JobRow, ModelRow, Origin, Phase, now, tags, tokens};
-use crate::validation::Problems;
+use crate::validation::{Problems, detected};
 use crate::{ApiError, AppState};
 
 const OPERATION: &str = "CreateModelCustomizationJob";
@@ -21,7 +21,7 @@ const TYPES: [&str; 5] =
 
 /// Makes a job; its process is the supervisor's to start.
 pub(crate) fn create(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
-    let mut request = read(call)?;
+    let request = read(call)?;
     let token = request.client_request_token.clone();
     if let Some(token) = &token
         && let Some(arn) = state.store().read(|store| tokens::find(store, &call.caller, OPERATION, token))?
@@ -33,7 +33,7 @@ pub(crate) fn create(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     locations(state, &request)?;
     // Present after `read`; the names are what clients look for.
     let name = request.job_name.clone().unwrap_or_default();
-    let model_name = request.custom_model_name.get_or_insert_with(|| names::default_model_name(&name)).clone();
+    let model_name = request.custom_model_name.clone().unwrap_or_default();
     state.sync()?;
     let id = home::new_id()?;
     let (region, account) = (call.caller.region.clone(), call.caller.account.clone());
@@ -128,10 +128,7 @@ fn is_tags(member: &str) -> bool {
 
 /// Members of a wrong shape, without the place in a text that the caller didn't write.
 fn shape(error: &RequestError) -> ApiError {
-    let messages: Vec<&str> = error.problems.iter().map(|problem| problem.message.as_str()).collect();
-    let count = messages.len();
-    let word = if count == 1 { "error" } else { "errors" };
-    ApiError::validation(format!("{count} validation {word} detected: {}", messages.join("; ")))
+    detected(&error.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>())
 }
 
 /// The id that ARNs have of the base. Errors: nothing here has this name.
@@ -154,10 +151,7 @@ fn base(state: &AppState, request: &Request) -> Result<String, ApiError> {
 fn settings(request: &Request) -> Result<(), ApiError> {
     let resolved = Hyperparameters::resolve(&request.hyper_parameters, request.customization_type);
     let Err(errors) = resolved else { return Ok(()) };
-    let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    let count = messages.len();
-    let word = if count == 1 { "error" } else { "errors" };
-    Err(ApiError::validation(format!("{count} validation {word} detected: {}", messages.join("; "))))
+    Err(detected(&errors.iter().map(ToString::to_string).collect::<Vec<_>>()))
 }
 
 /// Errors: data that aren't there, an output that can't be written to.

@@ -107,11 +107,11 @@ where
 {
     let staged = stage(buckets)?;
     let mut file = tokio::fs::File::from_std(staged.as_file().try_clone().map_err(from_io)?);
-    let (mut md5, mut hasher, mut length) = (Md5::new(), all_sums(), 0_u64);
+    let (mut md5, mut hasher, mut length) = (promise.md5.is_some().then(Md5::new), promise.sums_to_compute(), 0_u64);
     while let Some(bytes) = body.next().await {
         let bytes = bytes.map_err(|error| s3_error!(IncompleteBody, "The body can't be read: {error}"))?;
         length += bytes.len() as u64;
-        md5.update(&bytes);
+        md5.iter_mut().for_each(|md5| md5.update(&bytes));
         hasher.update(&bytes);
         file.write_all(&bytes).await.map_err(from_io)?;
     }
@@ -119,7 +119,7 @@ where
     if promise.length.is_some_and(|promised| u64::try_from(promised) != Ok(length)) {
         return Err(s3_error!(IncompleteBody, "The body has {length} bytes and not Content-Length's."));
     }
-    let md5 = base64_simd::STANDARD.encode_to_string(md5.finalize());
+    let md5 = md5.map(|md5| base64_simd::STANDARD.encode_to_string(md5.finalize())).unwrap_or_default();
     if promise.md5.as_ref().is_some_and(|promised| *promised != md5) {
         return Err(s3_error!(BadDigest, "The body's MD5 is {md5} and not Content-MD5's."));
     }
@@ -127,13 +127,20 @@ where
     Ok(staged)
 }
 
-fn all_sums() -> ChecksumHasher {
-    ChecksumHasher {
-        crc32: Some(Default::default()),
-        crc32c: Some(Default::default()),
-        sha1: Some(Default::default()),
-        sha256: Some(Default::default()),
-        crc64nvme: Some(Default::default()),
+impl Promise {
+    /// The checksums that are promised in the headers; behind the body, where which one isn't known before, all.
+    fn sums_to_compute(&self) -> ChecksumHasher {
+        fn wanted<T: Default>(all: bool, promised: Option<&String>) -> Option<T> {
+            (all || promised.is_some()).then(T::default)
+        }
+        let (all, sums) = (self.trailers.is_some(), &self.sums);
+        ChecksumHasher {
+            crc32: wanted(all, sums.checksum_crc32.as_ref()),
+            crc32c: wanted(all, sums.checksum_crc32c.as_ref()),
+            sha1: wanted(all, sums.checksum_sha1.as_ref()),
+            sha256: wanted(all, sums.checksum_sha256.as_ref()),
+            crc64nvme: wanted(all, sums.checksum_crc64nvme.as_ref()),
+        }
     }
 }
 

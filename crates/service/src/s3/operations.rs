@@ -39,6 +39,25 @@ fn refuse_metadata(metadata: Option<&Metadata>) -> S3Result<()> {
     }
 }
 
+/// What the sender says of a body, in an input that has one.
+macro_rules! promise {
+    ($input:ident, $trailers:expr) => {
+        Promise {
+            length: $input.content_length,
+            md5: $input.content_md5,
+            sums: Checksum {
+                checksum_crc32: $input.checksum_crc32,
+                checksum_crc32c: $input.checksum_crc32c,
+                checksum_crc64nvme: $input.checksum_crc64nvme,
+                checksum_sha1: $input.checksum_sha1,
+                checksum_sha256: $input.checksum_sha256,
+                ..Checksum::default()
+            },
+            trailers: $trailers,
+        }
+    };
+}
+
 impl Files {
     async fn source(&self, source: CopySource) -> S3Result<(ObjectPath, Facts)> {
         let CopySource::Bucket { bucket, key, version_id: None } = source else {
@@ -115,16 +134,7 @@ impl S3 for Files {
         let path = self.buckets.writable_object(&input.bucket, &input.key)?;
         let there = facts(&path.file).await.ok().map(|facts| facts.etag);
         check_conditions(there.as_ref(), input.if_match.as_ref(), input.if_none_match.as_ref(), false)?;
-        let sums = Checksum {
-            checksum_crc32: input.checksum_crc32,
-            checksum_crc32c: input.checksum_crc32c,
-            checksum_crc64nvme: input.checksum_crc64nvme,
-            checksum_sha1: input.checksum_sha1,
-            checksum_sha256: input.checksum_sha256,
-            ..Checksum::default()
-        };
-        let promise =
-            Promise { length: input.content_length, md5: input.content_md5, sums, trailers: request.trailing_headers };
+        let promise = promise!(input, request.trailing_headers);
         let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
         let staged = receive(&self.buckets, body, promise).await?;
         publish(staged, &path)?;
@@ -275,16 +285,7 @@ impl S3 for Files {
     async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
         let input = request.input;
         let upload = Upload::open(&self.buckets, &input.upload_id, &input.bucket, &input.key)?;
-        let sums = Checksum {
-            checksum_crc32: input.checksum_crc32,
-            checksum_crc32c: input.checksum_crc32c,
-            checksum_crc64nvme: input.checksum_crc64nvme,
-            checksum_sha1: input.checksum_sha1,
-            checksum_sha256: input.checksum_sha256,
-            ..Checksum::default()
-        };
-        let promise =
-            Promise { length: input.content_length, md5: input.content_md5, sums, trailers: request.trailing_headers };
+        let promise = promise!(input, request.trailing_headers);
         let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
         let staged = receive(&self.buckets, body, promise).await?;
         let e_tag = Some(upload.keep(input.part_number, staged)?);
