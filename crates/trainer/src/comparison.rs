@@ -11,6 +11,7 @@ use outcrop_eval::{
     CompareOptions, Comparison, Contamination, ScoreCache, ScoreKey, Scored, Scorer, Scores, Suite, SuiteKind,
     check_gate, compare,
 };
+use outcrop_job::hyperparameters::Dtype;
 use outcrop_job::{Hyperparameters, Locations};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,19 @@ pub(crate) struct Suites {
     pub(crate) task_source: String,
 }
 
+/// The suites at these locations. Errors: one that can't be found or read.
+pub(crate) fn load_each(given: &[String], locations: &Locations) -> Result<Vec<Suite>> {
+    given.iter().map(|location| Ok(Suite::load(&locations.input(location)?)?)).collect()
+}
+
+/// What a model's scores are kept by: another type of its weights gives other bits, and so other scores.
+pub(crate) fn scored_hash(model_hash: &str, dtype: Dtype) -> String {
+    match dtype {
+        Dtype::Float32 => model_hash.into(),
+        dtype => format!("{model_hash}+{dtype}"),
+    }
+}
+
 /// Loads the suites: `evaluationData`, else the validators, else what `evalPercentage` held out, else none; and
 /// `generalData`. `held_out` is where a file of held-out records can be written.
 /// Errors: a suite that can't be read; a gate that names none of them.
@@ -37,9 +51,7 @@ pub(crate) fn load(
     data: &DataSets,
     held_out: &Path,
 ) -> Result<Suites> {
-    let each = |locations_of: &[String]| {
-        locations_of.iter().map(|l| Ok(Suite::load(&locations.input(l)?)?)).collect::<Result<Vec<_>>>()
-    };
+    let each = |given: &[String]| load_each(given, locations);
     let mut suites = Suites { general: each(&settings.general_data)?, ..Suites::default() };
     if !settings.evaluation_data.is_empty() {
         suites.task = each(&settings.evaluation_data)?;

@@ -9,8 +9,7 @@ use crate::{Result, TrainError};
 use candle_core::{DType, Device};
 use outcrop_data::{Batch, TextTokenizer};
 use outcrop_eval::{
-    Comparison, Contamination, DecoderScorer, EvalError, ScoreCache, Scored, Scorer, Scores, Suite, check_gate,
-    gate_failure,
+    Comparison, Contamination, DecoderScorer, EvalError, ScoreCache, Scored, Scorer, Scores, check_gate, gate_failure,
 };
 use outcrop_job::gate::Gate;
 use outcrop_job::hyperparameters::Dtype;
@@ -46,8 +45,6 @@ pub struct Evaluation<'a> {
 pub struct Evaluated {
     /// The model's name.
     pub name: String,
-    /// Its id, where it is a custom model.
-    pub record: Option<ModelRecord>,
     /// The comparison.
     pub comparison: Comparison,
     /// The suites with their scores, task first.
@@ -176,27 +173,13 @@ impl Evaluation<'_> {
             let record = model.custom.as_ref().map(|(_, record)| record);
             let contamination = contaminated(record, &comparison, &scored, &mut warnings)?;
             let gate = self.gate.and_then(|gate| gate_failure(gate, &comparison)).map(|reason| crate::failed(&reason));
-            let Candidate { name, custom, .. } = model;
-            each(Evaluated {
-                name,
-                record: custom.map(|(_, record)| record),
-                comparison,
-                scored,
-                contamination,
-                gate,
-                warnings,
-            })?;
+            each(Evaluated { name: model.name, comparison, scored, contamination, gate, warnings })?;
         }
         Ok(())
     }
 
     fn suites(&self) -> Result<Suites> {
-        let each = |locations: &[String]| {
-            locations
-                .iter()
-                .map(|location| Ok(Suite::load(&self.locations.input(location)?)?))
-                .collect::<Result<Vec<_>>>()
-        };
+        let each = |locations: &[String]| comparison::load_each(locations, self.locations);
         Ok(Suites { task: each(self.task)?, general: each(self.general)?, task_source: self.task.join(", ") })
     }
 
@@ -209,10 +192,7 @@ impl Evaluation<'_> {
         stage: Stage,
         observer: &mut dyn Observer,
     ) -> Result<(Vec<Scores>, Vec<String>)> {
-        let hash = match self.dtype {
-            Dtype::Float32 => candidate.hash.clone(),
-            dtype => format!("{}+{dtype}", candidate.hash),
-        };
+        let hash = comparison::scored_hash(&candidate.hash, self.dtype);
         let cache = ScoreCache::new(&self.home.cache_dir().join("scores"));
         let mut scorer = Lazy { candidate, device, dtype: self.dtype, decoder: None };
         comparison::score(suites, &mut scorer, context, &hash, &candidate.tokenizer, &cache, stage, observer)

@@ -197,10 +197,7 @@ impl Job {
     /// Scores the decoder as it stands on every suite.
     pub(crate) fn score(&mut self, model_hash: &str, stage: Stage, observer: &mut dyn Observer) -> Result<Vec<Scores>> {
         let (suites, decoder) = (&self.suites, &self.decoder);
-        let model_hash = match self.plan.hyperparameters.dtype {
-            Dtype::Float32 => model_hash.to_string(),
-            dtype => format!("{model_hash}+{dtype}"), // other bits, other scores
-        };
+        let model_hash = comparison::scored_hash(model_hash, self.plan.hyperparameters.dtype);
         let context = decoder.spec().max_position_embeddings;
         let mut plain = DecoderScorer(decoder);
         let mut cached = self.trunk.as_mut().map(|cache| cache.scorer(decoder));

@@ -4,9 +4,9 @@ use crate::terminal::{self, Progress};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use outcrop_eval::report;
-use outcrop_job::Locations;
 use outcrop_job::gate::Gate;
-use outcrop_job::hyperparameters::{DefaultValue, Dtype, table};
+use outcrop_job::hyperparameters::Dtype;
+use outcrop_job::{CustomizationType, Hyperparameters, Locations};
 use outcrop_trainer::evaluate::{Evaluated, Evaluation};
 use outcrop_trainer::report::{Context, write_report};
 use std::path::{Path, PathBuf};
@@ -128,13 +128,7 @@ fn general(given: Option<&[String]>) -> Vec<String> {
     match given {
         Some([none]) if none == "none" => Vec::new(),
         Some(given) => given.to_vec(),
-        None => {
-            let key = table().iter().find(|key| key.name == "generalData");
-            match key.map(|key| key.default) {
-                Some(DefaultValue::Always(text)) => text.split(',').map(str::to_owned).collect(),
-                _ => Vec::new(),
-            }
-        }
+        None => Hyperparameters::defaults(CustomizationType::FineTuning).general_data,
     }
 }
 
