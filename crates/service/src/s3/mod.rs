@@ -118,10 +118,14 @@ fn unsigned(mut parts: Parts) -> Result<Parts, Box<Response>> {
     Ok(parts)
 }
 
-/// The address without the query parameters of a presigned URL.
+/// The address without the query parameters of a presigned URL, of either version: boto3 still makes the second by default.
 fn without_signature(uri: &Uri) -> Result<Uri, axum::http::Error> {
-    let Some(query) = uri.query().filter(|query| query.contains("X-Amz-")) else { return Ok(uri.clone()) };
-    let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("X-Amz-")).collect();
+    let signs =
+        |pair: &&str| ["X-Amz-", "AWSAccessKeyId=", "Signature=", "Expires="].iter().any(|name| pair.starts_with(name));
+    let Some(query) = uri.query().filter(|query| query.split('&').any(|pair| signs(&pair))) else {
+        return Ok(uri.clone());
+    };
+    let kept: Vec<&str> = query.split('&').filter(|pair| !signs(pair)).collect();
     Uri::builder().path_and_query(format!("{}?{}", uri.path(), kept.join("&"))).build()
 }
 
