@@ -47,6 +47,12 @@ def expected(events):
             suffix = f"_{event['set']}" if event["set"] else ""
             values[f"validation/loss{suffix}"] = float(event["loss"])
             values[f"validation/perplexity{suffix}"] = float(event["perplexity"])
+        elif kind == "monitor":
+            values["forgetting/nll_rise"] = float(event["nll"]) - float(event["nll_base"])
+            values["forgetting/kl"] = float(event["kl"])
+        elif kind == "samples":
+            values["samples/stop_rate"] = float(event["stop_rate"])
+            values["samples/empty_rate"] = float(event["empty_rate"])
         elif kind == "warning":
             warnings += f"- {event['message']}\n"
             texts.setdefault("warnings", []).append((step, time, warnings))
