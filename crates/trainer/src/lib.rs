@@ -19,6 +19,7 @@ mod monitor;
 pub mod observer;
 mod optimizer;
 mod pages;
+mod planner;
 mod preflight;
 mod recorder;
 pub mod report;
