@@ -40,6 +40,13 @@ impl Steps {
         self.units.len().div_ceil(self.batch_size)
     }
 
+    /// A bound that no step of any epoch exceeds: the sum over the `batch_size` units that have most.
+    pub fn most(&self, of: impl Fn(usize) -> u64) -> u64 {
+        let mut values: Vec<u64> = self.units.iter().map(|&unit| of(unit)).collect();
+        values.sort_unstable_by(|a, b| b.cmp(a));
+        values.iter().take(self.batch_size).sum()
+    }
+
     /// The units of a step, in order; a pure function of its arguments (R25). The short last window of an epoch is a step of its
     /// own (R4). Panics where the epoch has no such step.
     pub fn step(&self, epoch: u64, step: usize) -> Vec<usize> {
@@ -142,6 +149,16 @@ mod tests {
             "a batch size of 0 makes no steps; use 1 or more"
         );
         assert_eq!(Steps::new(vec![0], usize::MAX, 1, false).unwrap().step(0, 0), [0]);
+    }
+
+    #[test]
+    fn no_step_of_any_epoch_has_more_than_the_bound() {
+        let sizes = [5, 1, 9, 2, 9, 4, 7];
+        let steps = Steps::new((0..7).collect(), 3, 1, true).unwrap();
+        assert_eq!(steps.most(|unit| sizes[unit]), 25);
+        let sum = |units: Vec<usize>| units.iter().map(|&unit| sizes[unit]).sum::<u64>();
+        assert!((0..50).all(|epoch| (0..3).all(|step| sum(steps.step(epoch, step)) <= 25)));
+        assert_eq!(Steps::new(vec![2, 4], 3, 1, true).unwrap().most(|unit| sizes[unit]), 18);
     }
 
     #[test]

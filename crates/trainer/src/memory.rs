@@ -12,6 +12,8 @@ const F32: u64 = 4;
 pub struct Load {
     /// Weights that train.
     pub trainable_parameters: u64,
+    /// Those of them whose gradient is written down.
+    pub gradient_parameters: u64,
     /// The optimizer's state beside them, masters not counted.
     pub optimizer_bytes: u64,
     /// Bytes of a weight and of a value that is kept; below 4 the weights that train have f32 masters.
@@ -34,7 +36,7 @@ pub struct Load {
 pub fn estimate(spec: &Spec, load: &Load) -> MemoryPlan {
     let masters = if load.value_bytes < F32 { load.trainable_parameters * F32 } else { 0 };
     let weights_bytes = (spec.num_parameters() as u64 + load.extra_parameters) * load.value_bytes + masters;
-    let gradient_bytes = load.trainable_parameters * F32;
+    let gradient_bytes = load.gradient_parameters * F32;
     let optimizer_bytes = load.optimizer_bytes;
     let tokens = load.micro_batch_tokens.max(load.longest);
     let (c, f, q) = (spec.hidden_size as u64, spec.intermediate_size as u64, spec.query_size() as u64);
@@ -94,6 +96,7 @@ mod tests {
     fn load() -> Load {
         Load {
             trainable_parameters: 134_515_008,
+            gradient_parameters: 134_515_008,
             optimizer_bytes: 8 * 134_515_008,
             value_bytes: 4,
             extra_parameters: 0,

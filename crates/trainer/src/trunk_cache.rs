@@ -1,44 +1,54 @@
 //! What a frozen trunk gives for batches that are scored again and again: validation sets and suites under every trial
-//! of a sweep. Kept in memory, at the target positions alone; training's own positions are left to the feature store.
+//! of a sweep. Kept in memory, at the target positions alone, for all threads that run trials; training's own positions
+//! are left to the feature store.
 
 use candle_core::Tensor;
 use outcrop_data::Batch;
 use outcrop_eval::{EvalError, Scorer};
 use outcrop_model::{Decoder, Row};
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most bytes that are kept; what is beyond is computed each time.
 const MOST_BYTES: usize = 512 << 20;
 
-/// Hidden states behind the final norm, by the hash of their batch.
-#[derive(Default)]
+/// Hidden states behind the final norm, by the hash of their batch. Its clones are the same cache.
+#[derive(Clone, Default)]
 pub(crate) struct TrunkCache {
-    kept: HashMap<blake3::Hash, Tensor>,
+    /// Held while a trunk runs, which takes all cores: whoever needs the same batch meanwhile waits and finds it.
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    outputs: HashMap<blake3::Hash, Tensor>,
     bytes: usize,
 }
 
 /// Scores with a decoder whose head alone trains.
 pub(crate) struct TrunkScorer<'a> {
     decoder: &'a Decoder,
-    cache: &'a mut TrunkCache,
+    cache: TrunkCache,
 }
 
 impl TrunkCache {
-    pub(crate) fn scorer<'a>(&'a mut self, decoder: &'a Decoder) -> TrunkScorer<'a> {
+    pub(crate) fn scorer(self, decoder: &Decoder) -> TrunkScorer<'_> {
         TrunkScorer { decoder, cache: self }
     }
 
     /// The trunk's output (N, C) at a batch's N targets.
-    fn trunk(&mut self, decoder: &Decoder, row: &Row, batch: &Batch) -> Result<Tensor, EvalError> {
+    fn trunk(&self, decoder: &Decoder, row: &Row, batch: &Batch) -> Result<Tensor, EvalError> {
         let key = key(batch);
-        if let Some(found) = self.kept.get(&key) {
+        // entries are whole or not there
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = kept.outputs.get(&key) {
             return Ok(found.clone());
         }
         let output = decoder.trunk(row, &batch.targets).map_err(EvalError::scorer)?;
         let bytes = output.elem_count() * output.dtype().size_in_bytes();
-        if self.bytes + bytes <= MOST_BYTES {
-            self.bytes += bytes;
-            self.kept.insert(key, output.clone());
+        if kept.bytes + bytes <= MOST_BYTES {
+            kept.bytes += bytes;
+            kept.outputs.insert(key, output.clone());
         }
         Ok(output)
     }

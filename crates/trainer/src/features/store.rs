@@ -8,8 +8,11 @@ use candle_core::{Device, Tensor};
 use outcrop_data::{Batch, Shard};
 use outcrop_job::{atomic, content_hash};
 use outcrop_model::{Decoder, MappedRows};
+use std::fs::TryLockError;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 /// Values of a file, roughly: a killed extraction loses at most one file's work.
 const FILE_VALUES: usize = 8 * 1024 * 1024;
@@ -35,6 +38,7 @@ impl Store {
         recorder: &mut Recorder,
     ) -> Result<Self> {
         recorder.retry_when_full(|_| Ok(fs_err::create_dir_all(folder)?))?;
+        let _claimed = claim(folder, recorder)?;
         let parts = parts(boundary, shard, decoder.spec().hidden_size);
         let (mut files, mut places) = (Vec::new(), Vec::new());
         for (index, documents) in parts.iter().enumerate() {
@@ -63,10 +67,7 @@ impl Store {
             }
             files.push(file);
             recorder.observer.stage(Stage::Features, documents.end as u64, shard.len() as u64);
-            if recorder.observer.stop_requested() {
-                // before any step; whoever knows the job says which
-                return Err(TrainError::Interrupted { step: 0, job: String::new() });
-            }
+            go_on(recorder)?;
         }
         Ok(Self { files, places })
     }
@@ -79,6 +80,28 @@ impl Store {
         });
         Ok(Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?)
     }
+}
+
+/// Waits until nobody else fills the store: the trunk runs once, whoever needs its output. Two fillers would do no harm
+/// but waste, so a disk that knows no locks is let pass.
+fn claim(folder: &Path, recorder: &mut Recorder) -> Result<fs_err::File> {
+    let file = recorder.retry_when_full(|_| Ok(fs_err::File::create(folder.join("store.lock"))?))?;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => return Err(error.into()),
+            _ => return Ok(file),
+        }
+        go_on(recorder)?;
+    }
+}
+
+/// Errors: the user's stop, before any step; whoever knows the job says which.
+fn go_on(recorder: &mut Recorder) -> Result<()> {
+    if recorder.observer.stop_requested() {
+        return Err(TrainError::Interrupted { step: 0, job: String::new() });
+    }
+    Ok(())
 }
 
 fn write(path: &Path, hash: &Path, rows: &Tensor, key: &str) -> Result<()> {

@@ -7,6 +7,7 @@ use super::trial::{Bench, Context, Relay, attempt};
 use super::{SweepObserver, SweepOutcome, page, report, select, verdict};
 use crate::checkpoint::Checkpoints;
 use crate::snapshot::Snapshot;
+use crate::trunk_cache::TrunkCache;
 use crate::{OptimizerSettings, Result, TrainError, memory};
 use outcrop_job::hyperparameters::Trainable;
 use outcrop_job::sweep::{RunPlan, SweepFolder, SweepPlan, SweepRequest, TrialPlan, TrialResult, TrialStatus};
@@ -70,6 +71,7 @@ pub fn conduct(inputs: &SweepInputs, observer: &mut dyn SweepObserver) -> Result
         start: inputs.start,
         device: inputs.device,
         feature_cache: inputs.feature_cache,
+        trunk: TrunkCache::default(),
         trials: inputs.trials,
         observer: &shared,
         abort: AtomicBool::new(false),

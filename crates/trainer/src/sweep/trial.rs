@@ -12,7 +12,6 @@ use crate::{Result, TrainError};
 use candle_core::Tensor;
 use outcrop_eval::measures::MeasureKind;
 use outcrop_eval::{Comparison, EvalError, SuiteComparison};
-use outcrop_job::hyperparameters::Trainable;
 use outcrop_job::sweep::{Change, EpochLoss, SweepFolder, SweepPlan, TrialPlan, TrialResult, TrialStatus};
 use outcrop_job::{Event, Home, JobFolder, Locations, Plan, Record, atomic};
 use std::path::{Path, PathBuf};
@@ -40,6 +39,8 @@ pub(crate) struct Context<'c, 'o> {
     pub(crate) start: &'c Path,
     pub(crate) device: &'c str,
     pub(crate) feature_cache: bool,
+    /// Suites run through the frozen trunk once for all trials and threads.
+    pub(crate) trunk: TrunkCache,
     pub(crate) trials: &'c [Trial],
     pub(crate) observer: &'c Mutex<&'o mut dyn SweepObserver>,
     /// Set where a trial ended the sweep.
@@ -86,10 +87,7 @@ impl Bench {
         let folder = JobFolder::create(&temporary.path().join("job"), &trial.request)?;
         let inputs = inputs(context, trial, &folder, job_id, names, None);
         let mut relay = Relay { trial: None, observer: context.observer, abort: Some(&context.abort) };
-        let mut job = Job::open(inputs, &mut relay)?;
-        if trial.hyperparameters.trainable == Trainable::Head {
-            job.trunk = Some(TrunkCache::default());
-        }
+        let job = Job::open_with(inputs, Some(context.trunk.clone()), &mut relay)?;
         Ok(Self { untrained: job.untrained()?, job, probed: 0 })
     }
 }
