@@ -3,6 +3,9 @@
 #![allow(dead_code)] // each test binary uses its part
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+#[cfg(unix)]
+pub(crate) mod service;
+
 use assert_cmd::Command;
 use serde_json::{Value, json};
 use std::io::Read;

@@ -37,6 +37,9 @@ enum Command {
     Compare(commands::compare::Compare),
     /// Generate text with a custom model or a base
     Generate(commands::generate::Generate),
+    /// A model that `serve` asks
+    #[command(hide = true)]
+    GenerateWorker(commands::generate_worker::GenerateWorker),
     /// List, show, export, delete custom models; import and init bases
     Models(commands::models::Models),
     /// Check data before a run, look at their tokens, divide them, take out what is personal
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Eval(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Generate(command) => command.run(),
+        Command::GenerateWorker(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Jobs(command) => command.run(),
         Command::Serve(command) => command.run(),

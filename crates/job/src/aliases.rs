@@ -11,6 +11,8 @@ use crate::request::CustomizationType::{self, ContinuedPreTraining, FineTuning};
 
 /// The base that is compiled in.
 pub const EMBEDDED: &str = "pebble";
+/// Where it lies.
+pub const EMBEDDED_LOCATION: &str = "s3://outcrop-examples/base/pebble";
 /// Its id in ARNs.
 pub const EMBEDDED_ID: &str = "outcrop.pebble-v1:0";
 

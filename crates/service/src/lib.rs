@@ -1,11 +1,13 @@
 //! Bedrock's HTTP API over this machine's jobs and models, and an S3 subset over its files: routes, errors, the job
-//! store, the supervisor of worker processes. Nothing here trains: a job runs in a child process of the `outcrop` binary.
+//! store, the supervisor of worker processes, inference. Nothing here computes: jobs and models run in child processes of
+//! the `outcrop` binary.
 
 pub mod arn;
 mod auth;
 pub mod call;
 mod connections;
 pub mod error;
+pub mod inference;
 mod operations;
 mod route;
 mod s3;
@@ -39,13 +41,12 @@ pub use supervisor::Launch;
 /// The longest pause in a body that is being sent.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything that the service answers: S3, or the control plane, which routes on the raw path. Inference and the console
-/// are not there yet.
+/// Everything that the service answers: S3, the runtime, or the control plane, which routes on the raw path.
 pub fn app(state: AppState) -> Router {
     Router::new().fallback(planes).layer(middleware::from_fn(identify)).with_state(state)
 }
 
-/// S3 and the control plane share a port, and their paths can be the same.
+/// S3 and the planes of Bedrock share a port; their paths and those of S3 can be the same.
 async fn planes(State(state): State<AppState>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = Body::new(TimeoutBody::new(BODY_TIMEOUT, body));
@@ -55,12 +56,17 @@ async fn planes(State(state): State<AppState>, request: Request) -> Response {
     if let (true, Some(_)) = (for_s3, credentials) {
         return s3::answer(state.s3(), request, true).await;
     }
-    match auth::admit(credentials, request, state.settings().body_limit).await {
+    let for_runtime = inference::is_runtime(request.uri());
+    let limit = if for_runtime { inference::BODY_LIMIT } else { state.settings().body_limit };
+    match auth::admit(credentials, request, limit).await {
         Err(refused) => refused.into_response(),
         Ok(request) if for_s3 => s3::answer(state.s3(), request, false).await,
         Ok(request) => {
             let (parts, body) = request.into_parts();
-            control_plane(state, parts, body).await
+            match for_runtime {
+                true => inference::answer(state, parts, body).await,
+                false => control_plane(state, parts, body).await,
+            }
         }
     }
 }

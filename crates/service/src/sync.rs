@@ -92,7 +92,7 @@ impl AppState {
     }
 
     /// Id in ARNs of a base that a request named.
-    fn base_id(&self, identifier: &str) -> Result<String, ApiError> {
+    pub(crate) fn base_id(&self, identifier: &str) -> Result<String, ApiError> {
         let aliases = outcrop_job::Aliases::read(self.home())?;
         Ok(aliases.resolve(identifier).map_or_else(|| arn_id(identifier), |found| found.id))
     }

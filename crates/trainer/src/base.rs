@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Name of the base that is built in.
 pub const BUILT_IN: &str = outcrop_job::aliases::EMBEDDED;
 /// Where it lies.
-pub const BUILT_IN_LOCATION: &str = "s3://outcrop-examples/base/pebble";
+pub const BUILT_IN_LOCATION: &str = outcrop_job::aliases::EMBEDDED_LOCATION;
 
 /// The folder or file that a request's `baseModelIdentifier` names: `pebble`, an `s3://` location, a path, `owner/name`
 /// in the hub's cache, or an alias of one of them. Nothing is fetched (R36). Errors: none of these, with what would be.

@@ -1,9 +1,10 @@
 //! `outcrop generate`: text from a custom model or a base.
 
-use anyhow::{Context, bail};
+use super::text::{Prompt, Stops, stream};
+use anyhow::bail;
 use clap::Args;
-use outcrop_data::{Role, Turn, encode_chat_prompt, encode_prompt, end_of_turn};
-use outcrop_model::generate::{Finish, Options, generate};
+use outcrop_data::{Role, Turn};
+use outcrop_model::generate::{Finish, Options};
 use outcrop_trainer::base::TemplateFile;
 use std::io::Write;
 use std::path::PathBuf;
@@ -75,23 +76,6 @@ fn penalty(text: &str) -> Result<f64, String> {
     if (0.1..=10.0).contains(&number) { Ok(number) } else { Err("allowed are numbers from 0.1 to 10".into()) }
 }
 
-/// How much of a growing text may be printed: a stop text ends it, and what may become one is held back.
-struct Stops(Vec<String>);
-
-impl Stops {
-    /// Bytes of `text` that may be printed, and whether a stop text ends it there.
-    fn printable(&self, text: &str) -> (usize, bool) {
-        let stops = || self.0.iter().filter(|stop| !stop.is_empty());
-        if let Some(at) = stops().filter_map(|stop| text.find(stop.as_str())).min() {
-            return (at, true);
-        }
-        let held = |stop: &String| {
-            (1..stop.len()).rev().find(|length| stop.is_char_boundary(*length) && text.ends_with(&stop[..*length]))
-        };
-        (text.len() - stops().filter_map(held).max().unwrap_or(0), false)
-    }
-}
-
 impl Generate {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = super::home()?;
@@ -101,16 +85,13 @@ impl Generate {
             eprintln!("{notice}");
         }
         let loaded = super::load(&self.model, &home, &device, template.as_ref())?;
-        let tokenizer = &loaded.tokenizer;
-        let mut stop = loaded.base.stop_tokens(&loaded.base.tokenizer()?)?;
         let prompt = if self.chat {
             let turn = Turn { role: Role::User, texts: vec![self.prompt.clone()] };
-            stop.push(end_of_turn(tokenizer)?);
-            encode_chat_prompt(tokenizer, self.system.as_deref(), &[turn])?
+            Prompt::chat(&loaded, self.system.as_deref(), &[turn])?
         } else {
-            encode_prompt(tokenizer, &self.prompt)?
+            Prompt::plain(&loaded, &self.prompt)?
         };
-        if prompt.is_empty() {
+        if prompt.tokens.is_empty() {
             bail!("--prompt is empty and the tokenizer begins no text by itself; give a prompt");
         }
         let options = Options {
@@ -121,53 +102,18 @@ impl Generate {
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
             seed: self.seed,
-            stop,
+            stop: Vec::new(), // the prompt's own
         };
-        // a character may be spread over tokens: print what decodes whole
-        let (mut tokens, mut printed) = (Vec::new(), 0);
         let mut out = std::io::stdout().lock();
-        let (mut failure, stops, mut stopped) = (None, Stops(self.stop), false);
-        let finish = generate(&loaded.decoder, &prompt, &options, |token| {
-            tokens.push(token);
-            let result = tokenizer.decode(&tokens).map_err(anyhow::Error::from).and_then(|text| {
-                let whole = text.trim_end_matches('\u{fffd}');
-                let (length, ends) = stops.printable(whole);
-                if length > printed {
-                    out.write_all(&whole.as_bytes()[printed..length])?;
-                    out.flush()?;
-                    printed = length;
-                }
-                stopped = ends;
-                Ok(())
-            });
-            failure = result.err();
-            failure.is_none() && !stopped
+        let end = stream(&loaded, &prompt, &options, &Stops(self.stop), &mut |text| {
+            out.write_all(text.as_bytes())?;
+            out.flush()?;
+            Ok(true)
         })?;
-        if let Some(error) = failure {
-            return Err(error).context("writing the text");
-        }
-        let text = tokenizer.decode(&tokens)?;
-        let rest = if stopped { "" } else { &text[printed..] };
-        writeln!(out, "{rest}")?;
-        if finish == Finish::Context {
+        writeln!(out)?;
+        if end.finish == Finish::Context {
             eprintln!("stopped: the context of {} tokens is full", loaded.decoder.spec().max_position_embeddings);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn r34_a_stop_text_ends_the_text_and_its_beginning_is_held_back() {
-        let stops = Stops(vec!["User:".into(), "é\n".into()]);
-        assert_eq!(stops.printable("Hello U"), (6, false));
-        assert_eq!(stops.printable("Hello Us x"), (10, false));
-        assert_eq!(stops.printable("Hello User: more"), (6, true));
-        assert_eq!(stops.printable("caf\u{e9}"), (3, false));
-        assert_eq!(stops.printable("caf\u{e9}\nUser:"), (3, true));
-        assert_eq!(Stops(vec![]).printable("User:"), (5, false));
     }
 }

@@ -6,11 +6,13 @@ pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod generate;
+pub(crate) mod generate_worker;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod sweep;
+mod text;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
 

@@ -1,9 +1,11 @@
 //! `outcrop serve`: Bedrock's API on this machine.
 
 use clap::Args;
+use outcrop_service::inference::{Limits, Program};
 use outcrop_service::{Credentials, Launch, Options, Settings};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Arguments of `serve`.
 #[derive(Args)]
@@ -14,7 +16,7 @@ pub(crate) struct Serve {
     /// Most jobs that run at a time; the others wait, still `InProgress`
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     slots: u16,
-    /// Device of the jobs: cpu, cuda:0 or metal
+    /// Device of jobs and models: cpu, cuda:0 or metal
     #[arg(long)]
     device: Option<String>,
     /// Region of ARNs where a request isn't signed
@@ -23,6 +25,9 @@ pub(crate) struct Serve {
     /// Accept only who has these credentials; a file like ~/.aws/credentials, with aws_bearer_token_bedrock too
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
+    /// Most models kept in memory to generate with; each goes five minutes after its last answer
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    models: u16,
     /// Account of ARNs, twelve digits
     #[arg(long, default_value = "123456789012", value_parser = account)]
     account: String,
@@ -30,6 +35,11 @@ pub(crate) struct Serve {
 
 /// How much lower than the service's own the priority of a job is: answers come while it trains.
 const NICENESS: i32 = 10;
+
+/// Requests that wait for a model before further ones are throttled.
+const QUEUE: usize = 64;
+/// How long a model stays in memory without a request.
+const IDLE: Duration = Duration::from_secs(300);
 
 fn account(text: &str) -> Result<String, String> {
     let is_account = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -41,6 +51,8 @@ impl Serve {
         let home = super::home()?;
         let credentials = self.credentials.as_deref().map(Credentials::read).transpose()?;
         let checked = credentials.is_some();
+        let program = Program { path: super::own_program()?, device: self.device.clone() };
+        let limits = Limits { models: self.models.into(), queue: QUEUE, idle: IDLE };
         let launch = Launch {
             program: super::own_program()?,
             slots: self.slots.into(),
@@ -48,7 +60,9 @@ impl Serve {
             niceness: NICENESS,
             report: Box::new(|line| eprintln!("{line}")),
         };
-        let settings = Settings { region: self.region, account: self.account, credentials, ..Settings::default() };
+        let inference = Some((program, limits));
+        let settings =
+            Settings { region: self.region, account: self.account, credentials, inference, ..Settings::default() };
         let folder = home.root().display().to_string();
         let ready = Box::new(move |address: SocketAddr| {
             eprintln!("Bedrock's API on http://{address}, jobs and models in {folder}");

@@ -74,7 +74,7 @@ pub(crate) fn get(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     Ok(Reply::ok(object(body)))
 }
 
-fn record(state: &AppState, model: &ModelRow) -> Result<ModelRecord, ApiError> {
+pub(crate) fn record(state: &AppState, model: &ModelRow) -> Result<ModelRecord, ApiError> {
     let path = state.models().dir(&model.id)?.join("model.json");
     Ok(serde_json::from_slice(&fs_err::read(path)?)?)
 }

@@ -1,8 +1,11 @@
-//! The control plane from outside its router, without a socket and without jobs running: status codes, error bodies,
-//! routing, validation, idempotency, pages, tags, deployments, what the folders of other processes do to listings.
+//! The service from outside its router, without a socket and without jobs running: status codes, error bodies, routing,
+//! validation, idempotency, pages, tags, deployments, what the folders of other processes do to listings; inference with a
+//! worker of the test's own.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod auth;
+#[cfg(unix)]
+mod inference;
 mod jobs;
 mod listings;
 mod models;
@@ -39,12 +42,15 @@ impl Answer {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with(tempfile::tempdir().unwrap(), Settings::default())
+    }
+
+    pub(crate) fn with(folder: TempDir, settings: Settings) -> Self {
         let home = Home::at(folder.path().join("home"));
         let bucket = home.s3_dir().join("bucket");
         fs_err::create_dir_all(&bucket).unwrap();
         fs_err::write(bucket.join("train.jsonl"), "{\"prompt\":\"a\",\"completion\":\"b\"}\n").unwrap();
-        let state = AppState::open(home.clone(), Settings::default()).unwrap();
+        let state = AppState::open(home.clone(), settings).unwrap();
         Self { _folder: folder, home, state }
     }
 
