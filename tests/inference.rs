@@ -68,7 +68,10 @@ fn children(parent: u32) -> Vec<u32> {
 fn a_trained_model_says_what_generate_says() {
     let bench = bench();
     let service = Service::start(&bench, &[]);
-    service.create(&request("first"));
+    let mut job = request("first");
+    job["hyperParameters"]["epochCount"] = json!("10");
+    job["hyperParameters"]["learningRate"] = json!("0.05");
+    service.create(&job);
     assert_eq!(service.ended("first")["status"], "Completed");
     let arguments = ["--prompt", PROMPT, "--max-tokens", "24"];
     let expected = generate(&bench, "first-model", &arguments);
@@ -125,9 +128,24 @@ fn r34_settings_reach_the_model() {
 }
 
 #[test]
+fn r34_models_in_memory_are_as_many_as_asked_for() {
+    let bench = bench();
+    bench.base("other", &common::tiny_config());
+    bench.outcrop().args(["models", "alias", "amazon.titan-text-lite-v1", "other"]).assert().success();
+    for (models, processes) in [("1", 1), ("2", 2)] {
+        let service = Service::start(&bench, &["--models", models]);
+        for model in ["amazon.titan-text-express-v1", "amazon.titan-text-lite-v1"] {
+            text(&service, model, greedy());
+        }
+        // one that was let go of is killed, and goes in its own time
+        wait(|| (children(service.process.pid()).len() == processes).then_some(()));
+    }
+}
+
+#[test]
 fn r9_conversations_are_laid_out_as_generate_does() {
     let bench = bench();
-    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    let template = "{% for m in messages %}{{ m.role }}|{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}assistant|{% endif %}";
     bench.write("base/chat_template.jinja", template);
     bench.outcrop().args(["models", "alias", "meta.llama3-8b-instruct-v1:0", "base"]).assert().success();
     let service = Service::start(&bench, &[]);
@@ -143,7 +161,7 @@ fn r9_conversations_are_laid_out_as_generate_does() {
     let body = json!({"messages": [turn("user", "a"), turn("assistant", "b"), turn("user", "c")],
         "inferenceConfig": {"temperature": 0, "maxTokens": 12}});
     let (_, several) = service.send("POST", "/model/meta.llama3-8b-instruct-v1%3A0/converse", Some(&body));
-    let prompt = "user: a<|endoftext|>assistant: b<|endoftext|>user: c<|endoftext|>assistant: ";
+    let prompt = "user|a<|endoftext|>assistant|b<|endoftext|>user|c<|endoftext|>assistant|";
     let body = json!({"prompt": prompt, "max_gen_len": 12, "temperature": 0});
     let (_, plain) = service.send("POST", "/model/meta.llama3-8b-instruct-v1%3A0/invoke", Some(&body));
     assert_eq!(plain["generation"], several["output"]["message"]["content"][0]["text"]);
