@@ -65,9 +65,9 @@ class Service:
         config = Config(retries={"max_attempts": 1, "mode": "standard"}, proxies={})
         return boto3.client(service, endpoint_url=self.address, config=config, **keys)
 
-    def aws(self, *arguments):
+    def aws(self, *arguments, service="bedrock"):
         """Runs the command line; gives its JSON."""
-        command = [sys.executable, "-m", "awscli", "bedrock", *arguments]
+        command = [sys.executable, "-m", "awscli", service, *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return json.loads(done.stdout or "{}")
@@ -241,6 +241,60 @@ def life(service, client):
     print("the whole life of jobs and models with boto3")
 
 
+def texts(service, folder):
+    """Invoke and converse, whole and streamed, on a model that an article's command trained and on bases."""
+    runtime, model = service.client("bedrock-runtime"), "my-classification-model"
+    prompt = json.loads(pairs(1))["prompt"]
+    config = {"maxTokenCount": 16, "temperature": 0}
+    body = json.dumps({"inputText": prompt, "textGenerationConfig": config})
+    claude = json.dumps({
+        "anthropic_version": "bedrock-2023-05-31",
+        "max_tokens": 16,
+        "temperature": 0,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": prompt}]}],
+    })
+    # the article's base is Claude's id, and so is the body
+    answer = runtime.invoke_model(modelId=model, body=claude)
+    assert answer["contentType"] == "application/json", answer
+    answer = json.loads(answer["body"].read())
+    text = answer["content"][0]["text"]
+    assert text and answer["usage"]["output_tokens"] > 0, answer
+    streamed = runtime.invoke_model_with_response_stream(modelId=model, body=claude)
+    chunks = [json.loads(event["chunk"]["bytes"]) for event in streamed["body"]]
+    assert "".join(chunk.get("delta", {}).get("text", "") for chunk in chunks) == text, chunks
+    assert chunks[-1]["amazon-bedrock-invocationMetrics"]["outputTokenCount"] == answer["usage"]["output_tokens"]
+    messages = [{"role": "user", "content": [{"text": prompt}]}]
+    settings = {"maxTokens": 16, "temperature": 0}
+    whole = runtime.converse(modelId=model, messages=messages, inferenceConfig=settings)
+    assert whole["output"]["message"]["content"] == [{"text": text}], whole
+    events = list(runtime.converse_stream(modelId=model, messages=messages, inferenceConfig=settings)["stream"])
+    assert "".join(event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event) == text
+    assert len(events) > 5 and events[-1]["metadata"]["usage"] == whole["usage"], events
+    counted = runtime.count_tokens(modelId=model, input={"converse": {"messages": messages}})
+    assert counted["inputTokens"] == whole["usage"]["inputTokens"], counted
+
+    # the guide's sample: a Titan body by the command line, on provisioned throughput
+    client = service.client()
+    throughput = client.create_provisioned_model_throughput(modelUnits=1, provisionedModelName="asked", modelId=model)
+    arn, out = throughput["provisionedModelArn"], str(folder / "answer.json")
+    service.aws("invoke-model", "--model-id", arn, "--body", claude, out, service="bedrock-runtime")
+    assert json.loads(Path(out).read_text())["content"][0]["text"] == text
+    client.delete_provisioned_model_throughput(provisionedModelId=arn)
+    titan = service.aws("invoke-model", "--model-id", "amazon.titan-text-express-v1", "--body", body, out, service="bedrock-runtime")
+    assert titan["contentType"] == "application/json"
+    assert json.loads(Path(out).read_text())["results"][0]["tokenCount"] > 0
+    converse = ("converse", "--model-id", model, "--messages", json.dumps(messages))
+    said = service.aws(*converse, "--inference-config", json.dumps(settings), service="bedrock-runtime")
+    assert said["output"]["message"]["content"][0]["text"] == text, said
+
+    too_long = json.dumps({"inputText": "word " * 100_000})
+    long = refused("ValidationException", runtime.invoke_model, modelId="amazon.titan-text-express-v1", body=too_long)
+    assert re.fullmatch(r"The prompt has \d+ tokens, which leaves no room in the model's context of \d+; shorten it.", long), long
+    refused("ValidationException", runtime.invoke_model, modelId=model, body="{}")
+    refused("ResourceNotFoundException", runtime.converse, modelId="nobody", messages=messages)
+    print("invoke and converse, whole and streamed, on models, throughput and bases")
+
+
 def javascript(service, client, folder):
     script = Path(__file__).with_name("service.mjs")
     environment = os.environ | {"NO_PROXY": "127.0.0.1"}
@@ -254,6 +308,7 @@ def main():
         client = service.client()
         aliases(service, client)
         articles(service, client)
+        texts(service, Path(folder))
         life(service, client)
         if len(sys.argv) > 2:
             javascript(service, client, sys.argv[2])
