@@ -6,7 +6,7 @@
 mod common;
 
 use common::service::{Service, bench, request, wait};
-use common::{BINARY, Bench, Job, error_of, names};
+use common::{BINARY, Bench, Job, error_of, names, records};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -345,5 +345,97 @@ fn the_articles_command_leaves_the_job_to_a_service_that_runs() {
     let service = Service::start(&bench, &[]);
     article(&bench, "my-classification-job");
     let job = service.ended("my-classification-job");
+    assert_eq!(job["status"], "Completed", "{job}");
+}
+
+/// An evaluation of the tiny base and, where there is one, a model on it.
+fn evaluation(name: &str, models: &[&str], metrics: &[&str]) -> Value {
+    let models: Vec<Value> = models.iter().map(|id| json!({"bedrockModel": {"modelIdentifier": id}})).collect();
+    let dataset = json!({"name": "mine", "datasetLocation": {"s3Uri": "s3://bucket/labels.jsonl"}});
+    let config = json!({"taskType": "Classification", "dataset": dataset, "metricNames": metrics});
+    json!({
+        "jobName": name, "roleArn": "arn:aws:iam::123456789012:role/R",
+        "outputDataConfig": {"s3Uri": "s3://bucket/scores/"},
+        "evaluationConfig": {"automated": {"datasetMetricConfigs": [config]}},
+        "inferenceConfig": {"models": models}
+    })
+}
+
+fn labels(bench: &Bench) {
+    let line = |index: usize| {
+        let label = if index.is_multiple_of(3) { "yes" } else { "no" };
+        format!(
+            "{}\n",
+            json!({"prompt": format!("Is {index} a multiple?"), "referenceResponse": label, "category": "c"})
+        )
+    };
+    bench.write("home/s3/bucket/labels.jsonl", (0..24).map(line).collect::<String>());
+}
+
+fn evaluate(service: &Service, body: &Value) -> Value {
+    let (status, made) = service.send("POST", "/evaluation-jobs", Some(body));
+    assert_eq!(status, 202, "{made}");
+    let arn = made["jobArn"].as_str().unwrap().replace(':', "%3A").replace('/', "%2F");
+    wait(|| Some(service.get(&format!("/evaluation-jobs/{arn}"))).filter(|job| job["status"] != "InProgress"))
+}
+
+#[test]
+fn an_evaluation_scores_models_and_leaves_its_results_in_s3() {
+    let bench = bench();
+    labels(&bench);
+    let service = Service::start(&bench, &[]);
+    service.create(&request("first"));
+    assert_eq!(service.ended("first")["status"], "Completed");
+    let metrics = ["Builtin.Accuracy", "Outcrop.NegativeLogLikelihood"];
+    let models = ["first-model", "amazon.titan-text-express-v1"];
+    let job = evaluate(&service, &evaluation("both", &models, &metrics));
+    assert_eq!(job["status"], "Completed", "{job}");
+    let id = job["jobArn"].as_str().unwrap().rsplit('/').next().unwrap();
+    let place = bench.path("home/s3/bucket/scores/both").join(id).join("models");
+    assert_eq!(names(&place), ["1-first-model", "2-amazon.titan-text-express-v1"]);
+    for (model, identifier) in names(&place).iter().zip(models) {
+        let folder = place.join(model);
+        let file = folder.join(format!("taskTypes/Classification/datasets/mine/{id}_output.jsonl"));
+        let text = fs_err::read_to_string(file).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 24);
+        assert_eq!(lines[0]["inputRecord"], json!({"prompt": "Is 0 a multiple?", "referenceResponse": "yes"}));
+        assert_eq!(lines[0]["modelResponses"][0]["modelIdentifier"], identifier);
+        let mean = |index: usize| {
+            let score = |line: &Value| line["automatedEvaluationResult"]["scores"][index]["result"].as_f64().unwrap();
+            lines.iter().map(score).sum::<f64>() / 24.0
+        };
+        let report: Value =
+            serde_json::from_str(&fs_err::read_to_string(folder.join("report/report.json")).unwrap()).unwrap();
+        assert_eq!(report["task"][0]["measures"][0]["kind"], "accuracy");
+        let accuracy = report["task"][0]["measures"][0]["tuned"].as_f64().unwrap();
+        assert!((mean(0) - accuracy).abs() < 1e-12 && mean(1) > 0.0, "{} {accuracy}", mean(0));
+    }
+    // one that can't be scored fails with the line of `outcrop eval`
+    bench.write("home/s3/bucket/labels.jsonl", "{\"prompt\": \"a\"}\n");
+    let failed = evaluate(&service, &evaluation("bad", &["first-model"], &metrics));
+    assert_eq!(failed["status"], "Failed");
+    assert!(failed["failureMessages"][0].as_str().unwrap().contains("labels.jsonl:1"), "{failed}");
+    // and so does one whose metric the data don't have
+    bench.write("home/s3/bucket/labels.jsonl", records(6));
+    let failed = evaluate(&service, &evaluation("no-labels", &["first-model"], &metrics));
+    assert!(failed["failureMessages"][0].as_str().unwrap().contains("has no Builtin.Accuracy"), "{failed}");
+    assert!(!bench.path("home/s3/bucket/scores/no-labels").join("models").exists());
+}
+
+#[test]
+fn an_evaluation_outlives_its_service() {
+    let bench = bench();
+    labels(&bench);
+    let service = Service::start(&bench, &[]);
+    let body = evaluation("one", &["amazon.titan-text-express-v1"], &["Builtin.Accuracy"]);
+    let (_, made) = service.send("POST", "/evaluation-jobs", Some(&body));
+    let arn = made["jobArn"].as_str().unwrap();
+    let folder = bench.path("home/evaluations").join(arn.rsplit('/').next().unwrap());
+    wait(|| folder.join("lock").exists().then_some(()));
+    service.kill();
+    let service = Service::start(&bench, &[]);
+    let path = format!("/evaluation-jobs/{}", arn.replace(':', "%3A").replace('/', "%2F"));
+    let job = wait(|| Some(service.get(&path)).filter(|job| job["status"] != "InProgress"));
     assert_eq!(job["status"], "Completed", "{job}");
 }

@@ -219,13 +219,17 @@ impl Suite {
     }
 }
 
-/// Keys of a pair. Further keys are counted in a note, since training files may carry some.
+/// Keys of a pair; Bedrock's prompt datasets call the completion `referenceResponse`. Further keys are counted in a note,
+/// since training files may carry some.
 #[derive(Deserialize)]
 struct PairRecord {
     prompt: String,
+    #[serde(alias = "referenceResponse")]
     completion: String,
     group: Option<String>,
 }
+
+const PAIR_KEYS: &[&str] = &["prompt", "completion", "referenceResponse", "group"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -302,7 +306,7 @@ fn items(
         SuiteKind::Pairs | SuiteKind::Classification => {
             let items = pairs(path, lines)?;
             let labels = label_set(&items);
-            Ok((Items::Pairs { items, labels }, extra_keys(path, lines, &["prompt", "completion", "group"])?))
+            Ok((Items::Pairs { items, labels }, extra_keys(path, lines, PAIR_KEYS)?))
         }
         SuiteKind::MultipleChoice => {
             let (items, notes) = questions(path, lines)?;

@@ -50,6 +50,14 @@ fn each_part_of_the_label_rule_is_needed() {
 }
 
 #[test]
+fn a_prompt_dataset_of_bedrocks_is_read_as_pairs() {
+    let pairs = pair_lines(&[("good", 4), ("bad", 2)]);
+    let bedrock = parse(&pairs.replace("completion", "referenceResponse")).unwrap();
+    assert_eq!(bedrock.items, parse(&pairs).unwrap().items);
+    assert_eq!(bedrock.notes, [""; 0]);
+}
+
+#[test]
 fn questions_are_read_with_their_groups() {
     let suite = parse(concat!(
         r#"{"id": "a", "query": "Sky?", "answer": "blue", "choices": ["red", "blue"], "gold": 1, "group": "g"}"#,

@@ -93,6 +93,11 @@ impl Home {
         self.root.join("sweeps")
     }
 
+    /// One folder per evaluation job of the service.
+    pub fn evaluations_dir(&self) -> PathBuf {
+        self.root.join("evaluations")
+    }
+
     /// Shards and features; safe to delete.
     pub fn cache_dir(&self) -> PathBuf {
         self.root.join("cache")
@@ -184,6 +189,7 @@ mod tests {
         assert_eq!(home.examples_dir(), Path::new("h/cache/examples"));
         assert_eq!(home.s3_dir(), Path::new("h/s3"));
         assert_eq!(home.sweeps_dir(), Path::new("h/sweeps"));
+        assert_eq!(home.evaluations_dir(), Path::new("h/evaluations"));
         assert_eq!(home.models_dir(), Path::new("h/models"));
         assert_eq!(home.job_dir("abcdefghijk1").unwrap(), Path::new("h/jobs/abcdefghijk1"));
     }

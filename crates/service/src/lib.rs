@@ -7,6 +7,7 @@ mod auth;
 pub mod call;
 mod connections;
 pub mod error;
+mod evaluation;
 pub mod inference;
 mod operations;
 mod route;

@@ -1,7 +1,8 @@
 //! From method and path to an operation. Paths are matched by their segments as they were sent; an ARN is one.
 
 use crate::call::{Call, Reply};
-use crate::operations::{create_job, create_model, endpoints, foundation_models, jobs, models, tags};
+use crate::operations::{create_evaluation, create_job, create_model, endpoints, evaluations};
+use crate::operations::{foundation_models, jobs, models, tags};
 use crate::{ApiError, AppState};
 
 /// An operation.
@@ -23,6 +24,11 @@ pub(crate) fn handler(call: &Call) -> Option<Handler> {
         ("DELETE", ["custom-models", _]) => models::delete,
         ("GET", ["foundation-models"]) => foundation_models::list,
         ("GET", ["foundation-models", _]) => foundation_models::get,
+        ("POST", ["evaluation-jobs"]) => create_evaluation,
+        ("GET", ["evaluation-jobs"]) => evaluations::list,
+        ("POST", ["evaluation-jobs", "batch-delete"]) => evaluations::delete,
+        ("GET", ["evaluation-jobs", _]) => evaluations::get,
+        ("POST", ["evaluation-job", _, "stop"]) => evaluations::stop,
         ("POST", ["tagResource"]) => tags::tag,
         ("POST", ["untagResource"]) => tags::untag,
         ("POST", ["listTagsForResource"]) => tags::list,

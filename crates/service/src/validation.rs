@@ -137,6 +137,9 @@ text!(RESOURCE_ARN, 20, 1011, r".*arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:([0-9
 text!(TAG_KEY, 1, 128, r"[a-zA-Z0-9\s._:/=+@-]*");
 text!(TAG_VALUE, 0, 256, r"[a-zA-Z0-9\s._:/=+@-]*");
 text!(MODEL_ID, 1, 2048, r"[a-zA-Z0-9.:/_-]+");
+text!(EVALUATION_NAME, 1, 63, r"[a-z0-9](-*[a-z0-9]){0,62}");
+text!(ROLE_ARN, 0, 2048, r"arn:aws(-[^:]+)?:iam::([0-9]{12})?:role/.+");
+text!(LABEL, 1, 63, r"[0-9a-zA-Z_.-]+");
 text!(DESCRIPTION, 1, 2048, r"[\s\S]*");
 text!(S3_URI, 1, 1024, r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](?:/[-!_*'().a-z0-9A-Z]+(?:/[-!_*'().a-z0-9A-Z]+)*)?/?");
 
@@ -173,6 +176,9 @@ mod tests {
             (&TAG_KEY, "team name"),
             (&TAG_VALUE, ""),
             (&MODEL_ID, job),
+            (&EVALUATION_NAME, "a--b"),
+            (&ROLE_ARN, "arn:aws:iam::123456789012:role/R"),
+            (&LABEL, "a-b_c.d"),
             (&DESCRIPTION, "two\nlines"),
             (&S3_URI, "s3://bucket/key"),
         ];

@@ -161,20 +161,32 @@ fn locations(state: &AppState, request: &Request) -> Result<(), ApiError> {
     for validator in request.validators() {
         input(&locations, &validator.s3_uri, request.customization_type, "validation")?;
     }
-    let Some(output) = &request.output_data_config else { return Ok(()) };
-    let (bucket, key) = parts(&output.s3_uri);
+    match &request.output_data_config {
+        Some(output) => writable(&locations, &output.s3_uri),
+        None => Ok(()),
+    }
+}
+
+/// Errors: an output that can't be written to.
+pub(super) fn writable(locations: &Locations, uri: &str) -> Result<(), ApiError> {
+    let (bucket, key) = parts(uri);
     let key = if key.is_empty() { String::new() } else { format!("{key}/") };
     let refused = || {
         ApiError::validation(format!(
             "Amazon S3 perms missing (PutObject): Could not validate PutObject permissions to access S3 bucket: {bucket} at key {key}.write_access_check_file.tmp"
         ))
     };
-    let folder = locations.output(&output.s3_uri).map_err(|_| refused())?;
+    let folder = locations.output(uri).map_err(|_| refused())?;
     let file = folder.join(".write_access_check_file.tmp");
     let tried = fs_err::create_dir_all(&folder)
         .and_then(|()| fs_err::write(&file, b""))
         .and_then(|()| fs_err::remove_file(&file));
     tried.map_err(|_| refused())
+}
+
+/// One file of records. Errors: it isn't there, or is a folder.
+pub(super) fn file_input(locations: &Locations, uri: &str) -> Result<(), ApiError> {
+    input(locations, uri, CustomizationType::FineTuning, "evaluation")
 }
 
 /// A folder can only be raw text: Bedrock takes one file, and so do prompts with completions.

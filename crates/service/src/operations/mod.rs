@@ -1,14 +1,17 @@
 //! The operations of the control plane, one file a kind of resource.
 
+mod create_evaluation;
 mod create_job;
 pub(crate) mod create_model;
 pub(crate) mod endpoints;
+pub(crate) mod evaluations;
 pub(crate) mod foundation_models;
 pub(crate) mod jobs;
 pub(crate) mod models;
 mod page;
 pub(crate) mod tags;
 
+pub(crate) use create_evaluation::create as create_evaluation;
 pub(crate) use create_job::create as create_job;
 
 use outcrop_job::request::Tag;

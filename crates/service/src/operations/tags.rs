@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::read_tags;
 use crate::arn::{self, Kind};
 use crate::call::{Call, Reply};
-use crate::store::{Endpoint, EndpointKind, JobRow, ModelRow, tags};
+use crate::store::{Endpoint, EndpointKind, Evaluation, JobRow, ModelRow, tags};
 use crate::validation::{Problems, RESOURCE_ARN, TAG_KEY};
 use crate::{ApiError, AppState};
 
@@ -20,7 +20,7 @@ fn resource(state: &AppState, arn: &str) -> Result<String, ApiError> {
             Kind::Model => ModelRow::find(store, id)?.is_some(),
             Kind::Deployment => Endpoint::find(store, EndpointKind::Deployment, id)?.is_some(),
             Kind::Provisioned => Endpoint::find(store, EndpointKind::Provisioned, id)?.is_some(),
-            Kind::Evaluation => false,
+            Kind::Evaluation => Evaluation::find(store, id)?.is_some(),
         })
     })?;
     if known { Ok(id.to_string()) } else { Err(unknown()) }

@@ -3,6 +3,7 @@
 //! right and `crate::sync` mends the index. Several processes may have it open.
 
 mod endpoints;
+mod evaluations;
 mod jobs;
 mod models;
 pub mod tags;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::ApiError;
 
 pub use endpoints::{Endpoint, EndpointKind, EndpointStatus};
+pub use evaluations::Evaluation;
 pub use jobs::{JobMark, JobRow, Origin, Phase};
 pub use models::{ModelRow, ModelStatus};
 
@@ -47,6 +49,10 @@ CREATE TABLE IF NOT EXISTS endpoints (
     model TEXT NOT NULL, desired_model TEXT NOT NULL, base_id TEXT NOT NULL, status TEXT NOT NULL,
     units INTEGER NOT NULL DEFAULT 0, desired_units INTEGER NOT NULL DEFAULT 0, commitment TEXT, description TEXT,
     created INTEGER NOT NULL, modified INTEGER NOT NULL, failure TEXT);
+CREATE TABLE IF NOT EXISTS evaluations (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, region TEXT NOT NULL, account TEXT NOT NULL, request TEXT NOT NULL,
+    work TEXT NOT NULL, phase TEXT NOT NULL, status TEXT NOT NULL, created INTEGER NOT NULL,
+    modified INTEGER NOT NULL, failure TEXT, pid INTEGER);
 ";
 
 /// The database.

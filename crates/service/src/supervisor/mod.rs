@@ -3,7 +3,7 @@
 //! running processes by the lock on their folder, and starts the others again from their newest checkpoint. The lock
 //! lets one process into a folder, so no job runs twice.
 
-mod worker;
+pub(crate) mod worker;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use outcrop_job::{Event, JobFolder, JobStatus};
 
+use crate::evaluation::runner::Runner;
 use crate::store::{JobRow, Phase};
 use crate::{ApiError, AppState};
 use worker::{End, Worker};
@@ -39,13 +40,14 @@ pub(crate) struct Supervisor {
     state: AppState,
     launch: Launch,
     workers: BTreeMap<String, Worker>,
+    evaluations: Runner,
 }
 
 impl Supervisor {
     /// Begins to run jobs, on a thread of its own. A second call on one state does nothing.
     pub(crate) fn start(state: AppState, launch: Launch) {
         let Some(woken) = state.woken() else { return };
-        let supervisor = Self { state, launch, workers: BTreeMap::new() };
+        let supervisor = Self { state, launch, workers: BTreeMap::new(), evaluations: Runner::default() };
         std::thread::spawn(move || supervisor.run(&woken));
     }
 
@@ -56,7 +58,7 @@ impl Supervisor {
         job: &str,
         each: &mut dyn FnMut() -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
-        let mut supervisor = Self { state, launch, workers: BTreeMap::new() };
+        let mut supervisor = Self { state, launch, workers: BTreeMap::new(), evaluations: Runner::default() };
         supervisor.recover()?;
         loop {
             supervisor.tick()?;
@@ -141,7 +143,8 @@ impl Supervisor {
                 self.report(&format!("job `{}` ({}) can't begin: {}", job.name, job.id, error.message));
             }
         }
-        Ok(())
+        let free = self.launch.slots.saturating_sub(self.workers.len());
+        self.evaluations.tick(&self.state, &self.launch, free)
     }
 
     /// Starts a waiting job where there is room, or takes it off the queue where it was stopped.
@@ -149,7 +152,9 @@ impl Supervisor {
         if self.folder(job)?.stop_requested() {
             self.state.store().change_job(&job.id, |job| job.turn(JobStatus::Stopped))?;
             self.state.note_stopped(job)?;
-        } else if self.workers.len() < self.launch.slots && self.state.store().take_waiting(&job.id)? {
+        } else if self.workers.len() + self.evaluations.len() < self.launch.slots
+            && self.state.store().take_waiting(&job.id)?
+        {
             self.spawn(job)?;
         }
         Ok(())
@@ -244,7 +249,7 @@ impl Supervisor {
             let step = records.iter().rev().find_map(|record| record.event.step()).unwrap_or(0);
             let event = match stopping {
                 true => Event::Interrupted { step },
-                false => Event::Failed { message: worker::cause(exit, &folder) },
+                false => Event::Failed { message: worker::cause(exit, folder.root(), "training") },
             };
             self.state.note_end(&folder, event)?;
             records = folder.read_events()?;
@@ -281,7 +286,7 @@ mod tests {
         let state = AppState::open(home.clone(), Settings::default()).unwrap();
         let report = Box::new(|_: &str| {});
         let launch = Launch { program: "none".into(), slots: 1, device: None, niceness: 0, report };
-        let supervisor = Supervisor { state, launch, workers: BTreeMap::new() };
+        let supervisor = Supervisor { state, launch, workers: BTreeMap::new(), evaluations: Runner::default() };
         let make = |id: &str, more: Option<&str>, seconds: u64| {
             let folder = JobFolder::create(&home.job_dir(id).unwrap(), &Request::default()).unwrap();
             if let Some(file) = more {

@@ -1,6 +1,7 @@
 //! One job's process: started in a process group of its own, watched, ended, and its end put into words.
 
 use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use outcrop_job::{Event, Home, JobFolder, Record};
@@ -52,11 +53,7 @@ impl Worker {
             command.arg0("outcrop").process_group(0);
         }
         let child = command.spawn()?;
-        #[cfg(unix)]
-        if let Some(pid) = process(child.id()) {
-            // A priority that can't be lowered costs the service some speed and the job nothing.
-            let _ = rustix::process::setpriority_process(Some(pid), launch.niceness);
-        }
+        lower_priority(child.id(), launch.niceness);
         Ok(Self::Own(child))
     }
 
@@ -103,16 +100,28 @@ fn process(pid: u32) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
+/// A priority that can't be lowered costs the service some speed and the job nothing.
+pub(crate) fn lower_priority(pid: u32, niceness: i32) {
+    #[cfg(unix)]
+    if let Some(pid) = process(pid) {
+        let _ = rustix::process::setpriority_process(Some(pid), niceness);
+    }
+    #[cfg(not(unix))]
+    let _ = (pid, niceness);
+}
+
+/// Ends a process and what it started.
 #[cfg(unix)]
-fn signal_group(pid: u32) {
+pub(crate) fn signal_group(pid: u32) {
     if let Some(group) = process(pid) {
         // It may have ended just now.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
     }
 }
 
+/// Nothing ends a group here.
 #[cfg(not(unix))]
-fn signal_group(_pid: u32) {}
+pub(crate) fn signal_group(_pid: u32) {}
 
 /// When the plan of a run stood, from the first line of its log.
 pub(super) fn planned(folder: &JobFolder) -> Option<i64> {
@@ -124,20 +133,32 @@ pub(super) fn planned(folder: &JobFolder) -> Option<i64> {
 }
 
 /// Why a process ended that didn't say so in its events.
-pub(super) fn cause(exit: Option<ExitStatus>, folder: &JobFolder) -> String {
+pub(crate) fn cause(exit: Option<ExitStatus>, folder: &Path, what: &str) -> String {
     #[cfg(unix)]
     if let Some(signal) = exit.as_ref().and_then(std::os::unix::process::ExitStatusExt::signal) {
-        return killed(signal);
+        return killed(signal, what);
     }
     let said = last_error(folder);
     match (exit, said) {
         (_, Some(error)) => error,
-        (Some(exit), None) => format!("the training process ended without a word ({exit})"),
-        (None, None) => "the training process ended without a word while another service watched it: it was killed by a signal, as by the system when memory runs out; `outcrop train --resume` goes on from its newest checkpoint".into(),
+        (Some(exit), None) => format!("the {what} process ended without a word ({exit})"),
+        (None, None) => format!(
+            "the {what} process ended without a word while another service watched it: it was killed by a signal, as by the system when memory runs out{}",
+            advice(what)
+        ),
     }
 }
 
-fn killed(signal: i32) -> String {
+/// What goes on with a process that was killed.
+fn advice(what: &str) -> &'static str {
+    match what {
+        "training" => "; `outcrop train --resume` goes on from its newest checkpoint",
+        _ => "; the same request again takes the scores that are done from the cache",
+    }
+}
+
+#[cfg(unix)]
+fn killed(signal: i32, what: &str) -> String {
     let name = match signal {
         4 => "SIGILL",
         6 => "SIGABRT",
@@ -149,15 +170,13 @@ fn killed(signal: i32) -> String {
         _ => "a signal",
     };
     let hint = if signal == 9 { ", as the system does when memory runs out" } else { "" };
-    format!(
-        "the training process was killed by signal {signal} ({name}){hint}; `outcrop train --resume` goes on from its newest checkpoint"
-    )
+    format!("the {what} process was killed by signal {signal} ({name}){hint}{}", advice(what))
 }
 
 /// The last `error: ` line that the process printed.
-fn last_error(folder: &JobFolder) -> Option<String> {
+fn last_error(folder: &Path) -> Option<String> {
     const TAIL: u64 = 64 << 10;
-    let mut file = fs_err::File::open(folder.root().join(LOG)).ok()?;
+    let mut file = fs_err::File::open(folder.join(LOG)).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
     let mut bytes = Vec::new();
