@@ -169,14 +169,33 @@ fn a_job_that_died_with_the_service_goes_on_from_its_checkpoint() {
     let process = pid(&job);
     service.kill();
     signal("KILL", process);
-    // a killed process lets go of its folder in its own time; before that it would count as one that still runs
-    wait(|| fs_err::File::open(job.folder.join("lock")).unwrap().try_lock().ok());
+    // it lets go of its folder in its own time, which may be under the next service
     let service = Service::start(&bench, &[]);
     let ended = service.ended("long");
     assert_eq!(ended["status"], "Completed", "{ended}");
     assert!(job.events_of("resumed")[0]["step"].as_u64().unwrap() >= 20);
     assert_each_step_once(&job);
     assert_eq!(service.get("/custom-models")["modelSummaries"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_job_that_dies_under_a_service_that_did_not_start_it_goes_on() {
+    let bench = bench();
+    let service = Service::start(&bench, &[]);
+    let id = service.create(&long_request("long"));
+    let job = under_way(&bench, &id);
+    service.kill();
+    let service = Service::start(&bench, &[]);
+    assert_eq!(service.job("long")["status"], "InProgress");
+    signal("KILL", pid(&job));
+    let ended = service.ended("long");
+    assert_eq!(ended["status"], "Completed", "{ended}");
+    assert_eq!(job.events_of("resumed").len(), 1);
+    assert_each_step_once(&job);
+    // a child of its own is another matter: how that one ended is known
+    let id = service.create(&long_request("own"));
+    signal("KILL", pid(&under_way(&bench, &id)));
+    assert_eq!(service.ended("own")["status"], "Failed");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The supervisor: takes waiting jobs as slots come free, starts each as a process of its own, and sees what becomes of
 //! it. All it knows is in `outcrop.db` and the jobs' folders, so it can be killed at any moment: the next one finds
-//! running processes by the lock on their folder, and starts the others again from their newest checkpoint. The lock
+//! running processes by the lock on their folder, and starts the others again from their newest checkpoint, also those that
+//! it finds running and that end without a word. The lock
 //! lets one process into a folder, so no job runs twice.
 
 pub(crate) mod worker;
@@ -204,9 +205,26 @@ impl Supervisor {
         }
         for (id, status) in ended {
             self.workers.remove(&id);
-            self.conclude(&id, status)?;
+            if status.is_some() || !self.go_on(&id)? {
+                self.conclude(&id, status)?;
+            }
         }
         Ok(())
+    }
+
+    /// Starts a job again whose process was another service's child and ended without a word; false where there is an end
+    /// to write down. How such a process ended nobody can tell: it may have been killed together with its service and have
+    /// let go of its folder only now. As a child of this service it tells.
+    fn go_on(&mut self, id: &str) -> Result<bool, ApiError> {
+        let Some(job) = self.state.store().read(|store| JobRow::find(store, id))? else { return Ok(false) };
+        let folder = self.folder(&job)?;
+        let goes_on = job.status == JobStatus::InProgress && folder.status()? == JobStatus::InProgress;
+        if goes_on && !folder.is_locked()? {
+            self.report(&format!("job `{}` ({id}) goes on from its newest checkpoint", job.name));
+            self.spawn(&job)?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// What changes about a running job.

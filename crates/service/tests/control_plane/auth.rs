@@ -1,9 +1,14 @@
 //! Who is answered: with credentials, and without them from a browser.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::http::Request;
+use futures_util::{StreamExt, stream};
+use hmac::{Hmac, KeyInit, Mac};
 use outcrop_job::Home;
 use outcrop_service::{AppState, Credentials, Settings, app};
+use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
 /// A service with one access key and one bearer token, and with a bucket.
@@ -89,4 +94,77 @@ async fn without_credentials_no_page_of_another_site_gets_in() {
     ] {
         assert_eq!(status(&state, "PUT", "/new-bucket", &headers).await.0, expected, "{headers:?}");
     }
+}
+
+/// The headers of a request to S3 without a body, signed by the fourth version's rules.
+fn signed_for_s3(method: &str, path: &str, secret: &str) -> Vec<(&'static str, String)> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hmac = |key: &[u8], text: &str| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        mac.update(text.as_bytes());
+        mac.finalize().into_bytes().to_vec()
+    };
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let (day, hash) = (&time[..8], hex(&Sha256::digest(b"")));
+    let names = "host;x-amz-content-sha256;x-amz-date";
+    let headers = format!("host:127.0.0.1:8420\nx-amz-content-sha256:{hash}\nx-amz-date:{time}\n");
+    let canonical = format!("{method}\n{path}\n\n{headers}\n{names}\n{hash}");
+    let scope = format!("{day}/us-east-1/s3/aws4_request");
+    let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+    let key = scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part));
+    let signature = hex(&hmac(&key, &text));
+    let authorization =
+        format!("AWS4-HMAC-SHA256 Credential=AKID/{scope}, SignedHeaders={names}, Signature={signature}");
+    vec![
+        ("host", "127.0.0.1:8420".into()),
+        ("x-amz-content-sha256", hash),
+        ("x-amz-date", time),
+        ("authorization", authorization),
+    ]
+}
+
+#[tokio::test]
+async fn a_right_signature_opens_s3_and_a_wrong_one_does_not() {
+    let (_folder, state) = guarded();
+    let ask = |path: &'static str, signed: Vec<(&'static str, String)>| {
+        let state = state.clone();
+        async move {
+            let pairs: Vec<(&str, &str)> = signed.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            status(&state, "GET", path, &pairs).await
+        }
+    };
+    let path = "/bucket/x";
+    assert_eq!(ask(path, signed_for_s3("GET", path, "secret")).await, (200, "content".into()));
+    for wrong in [signed_for_s3("GET", path, "Secret"), signed_for_s3("GET", "/bucket/y", "secret")] {
+        let (status, told) = ask(path, wrong).await;
+        assert_eq!(status, 403, "{told}");
+        assert!(told.contains("SignatureDoesNotMatch"), "{told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_coming_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = AppState::open(Home::at(folder.path()), Settings::default()).unwrap();
+    let post = |body: Body| {
+        let request = Request::builder().method("POST").uri("/listTagsForResource").body(body).unwrap();
+        app(state.clone()).oneshot(request)
+    };
+    let begin = tokio::time::Instant::now();
+    let answer = post(Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())).await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    assert!(String::from_utf8_lossy(&body).contains("The request body can't be read"), "{body:?}");
+    // of the clock that this test has stopped
+    assert_eq!(begin.elapsed().as_secs(), 30);
+    // one that comes slowly and steadily is read to its end: its content is what is wrong with it
+    let pieces = ["{\"resource", "ARN\": \"arn", "\"}"];
+    let slow = stream::iter(pieces).then(|piece| async move {
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        Ok::<_, std::io::Error>(Bytes::from(piece))
+    });
+    let answer = post(Body::from_stream(slow)).await.unwrap();
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    assert!(String::from_utf8_lossy(&body).contains("'resourceARN'"), "{body:?}");
+    assert!(begin.elapsed().as_secs() >= 30 + 75);
 }
