@@ -29,9 +29,9 @@ SONNET = "anthropic.claude-3-sonnet-20240229-v1:0"
 class Service:
     """`outcrop serve` on a free port, its home in `folder`."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, environment=os.environ):
         self.home = folder / "home"
-        environment = os.environ | {"OUTCROP_HOME": str(self.home)}
+        environment = environment | {"OUTCROP_HOME": str(self.home)}
         command = [binary, "serve", "--listen", "127.0.0.1:0"]
         self.log = open(folder / "serve.log", "w+")
         self.process = subprocess.Popen(command, env=environment, stderr=self.log)
@@ -295,6 +295,57 @@ def texts(service, folder):
     print("invoke and converse, whole and streamed, on models, throughput and bases")
 
 
+def evaluations(service, client):
+    """An evaluation job's life: made once, polled, read, listed in pages, stopped, deleted."""
+    lines = [json.loads(line) for line in pairs(24).splitlines()]
+    records = [{"prompt": line["prompt"], "referenceResponse": line["completion"]} for line in lines]
+    body = "".join(json.dumps(record) + "\n" for record in records).encode()
+    s3 = service.client("s3")
+    s3.put_object(Bucket="my-bucket", Key="prompts.jsonl", Body=body)
+    dataset = {"name": "mine", "datasetLocation": {"s3Uri": "s3://my-bucket/prompts.jsonl"}}
+    metrics = ["Builtin.Accuracy", "Outcrop.NegativeLogLikelihood"]
+    config = {"taskType": "Classification", "dataset": dataset, "metricNames": metrics}
+    models = [{"bedrockModel": {"modelIdentifier": name}} for name in ("my-classification-model", "my-domain-model")]
+    request = {
+        "jobName": "scores-1",
+        "clientRequestToken": "scores",
+        "roleArn": "arn:aws:iam::123456789012:role/R",
+        "evaluationConfig": {"automated": {"datasetMetricConfigs": [config]}},
+        "inferenceConfig": {"models": models},
+        "outputDataConfig": {"s3Uri": "s3://my-bucket/scores/"},
+    }
+    made = client.create_evaluation_job(**request)
+    assert made["ResponseMetadata"]["HTTPStatusCode"] == 202, made
+    assert client.create_evaluation_job(**request)["jobArn"] == made["jobArn"], "one token, one job"
+    arn = made["jobArn"]
+    job = wait(lambda: (job := client.get_evaluation_job(jobIdentifier=arn))["status"] != "InProgress" and job)
+    assert job["status"] == "Completed" and job["jobType"] == "Automated", job
+    assert job["evaluationConfig"] == request["evaluationConfig"], job
+    for tag in ("1-my-classification-model", "2-my-domain-model"):
+        folder = f"scores/scores-1/{arn[-12:]}/models/{tag}"
+        key = f"{folder}/taskTypes/Classification/datasets/mine/{arn[-12:]}_output.jsonl"
+        lines = s3.get_object(Bucket="my-bucket", Key=key)["Body"].read().decode().splitlines()
+        scores = json.loads(lines[0])["automatedEvaluationResult"]["scores"]
+        assert len(lines) == 24 and [score["metricName"] for score in scores] == ["Accuracy", "NegativeLogLikelihood"]
+        report = s3.get_object(Bucket="my-bucket", Key=f"{folder}/report/report.json")["Body"].read()
+        assert json.loads(report)["headline"]
+    second = client.create_evaluation_job(**(request | {"jobName": "scores-2", "clientRequestToken": "scores-2"}))
+    client.stop_evaluation_job(jobIdentifier=second["jobArn"])
+    status = wait(lambda: (now := client.get_evaluation_job(jobIdentifier=second["jobArn"])["status"]) != "Stopping" and now)
+    assert status == "Stopped", status
+    pages = client.get_paginator("list_evaluation_jobs").paginate(PaginationConfig={"PageSize": 1})
+    assert [job["jobName"] for page in pages for job in page["jobSummaries"]] == ["scores-2", "scores-1"]
+    listed = service.aws("list-evaluation-jobs", "--status-equals", "Stopped")
+    assert [job["jobName"] for job in listed["jobSummaries"]] == ["scores-2"], listed
+    refused("ConflictException", client.stop_evaluation_job, jobIdentifier=arn)
+    taken = refused("ValidationException", client.create_evaluation_job, **(request | {"clientRequestToken": "new"}))
+    assert taken == "The provided job name is currently in use.", taken
+    deleted = client.batch_delete_evaluation_job(jobIdentifiers=[arn, second["jobArn"]])
+    assert len(deleted["evaluationJobs"]) == 2 and not deleted["errors"], deleted
+    refused("ResourceNotFoundException", client.get_evaluation_job, jobIdentifier=arn)
+    print("the life of evaluation jobs")
+
+
 def javascript(service, client, folder):
     script = Path(__file__).with_name("service.mjs")
     environment = os.environ | {"NO_PROXY": "127.0.0.1"}
@@ -309,6 +360,7 @@ def main():
         aliases(service, client)
         articles(service, client)
         texts(service, Path(folder))
+        evaluations(service, client)
         life(service, client)
         if len(sys.argv) > 2:
             javascript(service, client, sys.argv[2])

@@ -1,8 +1,9 @@
 //! From the locations of a request to paths on disk: `s3://outcrop-examples/key` is an unpacked example,
-//! `s3://bucket/key` lies in the home's S3 folder, anything else is a path relative to the request file's folder.
-//! Nothing is read here, and `~` has no meaning.
+//! `s3://bucket/key` lies in the home's S3 folder or in a store of objects elsewhere, of which a copy is made, anything
+//! else is a path relative to the request file's folder. Nothing is read here, and `~` has no meaning.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::Home;
 use crate::request::{Origin, S3_URI_PATTERN, is_s3_uri};
@@ -17,6 +18,38 @@ pub struct Locations {
     home: Home,
     folder: PathBuf,
     origin: Origin,
+    /// The store that buckets are in, and where copies of its objects lie; without one they are in the home.
+    remote: Option<(Arc<dyn Objects>, PathBuf)>,
+}
+
+/// A store of objects in place of the home's S3 folder. Errors are in words for the user: what failed, and what to do.
+pub trait Objects: std::fmt::Debug + Send + Sync {
+    /// Copies the object `key`, or all objects below `key/`, to `path`. False where there is neither.
+    ///
+    /// # Errors
+    /// The store can't be asked; the disk.
+    fn fetch(&self, bucket: &str, key: &str, path: &Path) -> Result<bool, String>;
+
+    /// Copies the files of a folder to objects below `key/`.
+    ///
+    /// # Errors
+    /// As for `fetch`.
+    fn send(&self, folder: &Path, bucket: &str, key: &str) -> Result<(), String>;
+
+    /// Whether there is an object `key`, and whether there are any below `key/`.
+    ///
+    /// # Errors
+    /// As for `fetch`.
+    fn look(&self, bucket: &str, key: &str) -> Result<(bool, bool), String>;
+
+    /// Tries to write below `key/`; nothing stays.
+    ///
+    /// # Errors
+    /// As for `fetch`; writing isn't allowed.
+    fn try_writing(&self, bucket: &str, key: &str) -> Result<(), String>;
+
+    /// Where it is, for messages.
+    fn address(&self) -> &str;
 }
 
 /// Why a location has no path.
@@ -48,17 +81,26 @@ pub enum LocationError {
         /// What it maps to.
         path: PathBuf,
     },
+    /// A store of objects doesn't do what it is asked for.
+    #[error("{0}")]
+    Remote(String),
 }
 
 impl Locations {
     /// For a request file in `folder`.
     pub fn for_file(home: Home, folder: impl Into<PathBuf>) -> Self {
-        Self { home, folder: folder.into(), origin: Origin::File }
+        Self { home, folder: folder.into(), origin: Origin::File, remote: None }
     }
 
     /// For a request from the network, which may name no paths.
     pub fn for_network(home: Home) -> Self {
-        Self { home, folder: PathBuf::new(), origin: Origin::Network }
+        Self { home, folder: PathBuf::new(), origin: Origin::Network, remote: None }
+    }
+
+    /// The same with buckets in `objects`, whose copies lie in `place`.
+    #[must_use]
+    pub fn with_objects(self, objects: Arc<dyn Objects>, place: impl Into<PathBuf>) -> Self {
+        Self { remote: Some((objects, place.into())), ..self }
     }
 
     /// The home that `s3://` is in.
@@ -76,7 +118,7 @@ impl Locations {
             return Err(LocationError::Empty);
         }
         if let Some(rest) = location.strip_prefix("s3://") {
-            return self.s3_path(location, rest);
+            return self.s3_path(location, rest, "inputs");
         }
         if location.contains("://") {
             return Err(LocationError::Scheme(given()));
@@ -87,14 +129,18 @@ impl Locations {
         Ok(self.folder.join(location))
     }
 
-    fn s3_path(&self, location: &str, rest: &str) -> Result<PathBuf, LocationError> {
+    /// Copies of a remote store's objects lie in `kind`: what is read and what is written don't mix.
+    fn s3_path(&self, location: &str, rest: &str, kind: &str) -> Result<PathBuf, LocationError> {
         if !is_s3_uri(location) {
             return Err(LocationError::Pattern(location.to_string()));
         }
         let mut segments = rest.split('/').filter(|segment| !segment.is_empty());
         let mut path = match segments.next() {
             Some(EXAMPLES_BUCKET) => self.home.examples_dir(),
-            Some(bucket) => self.home.s3_dir().join(bucket),
+            Some(bucket) => match &self.remote {
+                Some((_, place)) => place.join(kind).join(bucket),
+                None => self.home.s3_dir().join(bucket),
+            },
             None => return Err(LocationError::Pattern(location.to_string())),
         };
         for segment in segments {
@@ -109,9 +155,17 @@ impl Locations {
     /// The path of a location that is read.
     ///
     /// # Errors
-    /// As for `path`, and where nothing is there.
+    /// As for `path`, and where nothing is there; a store of objects that gives no copy.
     pub fn input(&self, location: &str) -> Result<PathBuf, LocationError> {
         let path = self.path(location)?;
+        if let Some((objects, bucket, key)) = self.remote_of(location) {
+            // a copy is made whole or not at all, and a job that goes on reads the one that it began with
+            if !path.exists() && !objects.fetch(bucket, key, &path).map_err(LocationError::Remote)? {
+                let path = PathBuf::from(format!("{}/{bucket}/{key}", objects.address()));
+                return Err(LocationError::Missing { location: location.to_string(), path });
+            }
+            return Ok(path);
+        }
         match path.try_exists() {
             Ok(false) => Err(LocationError::Missing { location: location.to_string(), path }),
             // A path that can't be looked at is left to the reader, whose error says why.
@@ -124,8 +178,56 @@ impl Locations {
     /// # Errors
     /// As for `path`, and for the built-in bucket.
     pub fn output(&self, location: &str) -> Result<PathBuf, LocationError> {
-        let path = self.path(location)?;
+        let path = match location.strip_prefix("s3://") {
+            Some(rest) => self.s3_path(location, rest, "outputs")?,
+            None => self.path(location)?,
+        };
         if is_example(location) { Err(LocationError::ReadOnly(location.to_string())) } else { Ok(path) }
+    }
+
+    /// Tries to write to an output in a store of objects; for others the folder tells.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub fn try_output(&self, location: &str) -> Result<(), LocationError> {
+        match self.remote_of(location) {
+            Some((objects, bucket, key)) => objects.try_writing(bucket, key).map_err(LocationError::Remote),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies the folder `part` of an output to the store of objects that it is in; elsewhere it is there already.
+    ///
+    /// # Errors
+    /// The store refuses, or the disk.
+    pub fn publish(&self, location: &str, part: &str) -> Result<(), LocationError> {
+        let Some((objects, bucket, key)) = self.remote_of(location) else { return Ok(()) };
+        let folder = self.output(location)?.join(part);
+        let key = if key.is_empty() { part.to_string() } else { format!("{key}/{part}") };
+        objects.send(&folder, bucket, &key).map_err(LocationError::Remote)
+    }
+
+    /// Whether an input is a file or a folder in a store of objects; None for locations that aren't in one.
+    ///
+    /// # Errors
+    /// As for `path`; the store can't be asked.
+    pub fn look(&self, location: &str) -> Result<Option<(bool, bool)>, LocationError> {
+        self.path(location)?;
+        let Some((objects, bucket, key)) = self.remote_of(location) else { return Ok(None) };
+        objects.look(bucket, key).map(Some).map_err(LocationError::Remote)
+    }
+
+    /// Whether a location is in a store of objects.
+    pub fn is_remote(&self, location: &str) -> bool {
+        self.remote_of(location).is_some()
+    }
+
+    /// Store, bucket and key of a location that is in a store of objects.
+    fn remote_of<'l>(&self, location: &'l str) -> Option<(&dyn Objects, &'l str, &'l str)> {
+        let (objects, _) = self.remote.as_ref().filter(|_| !is_example(location))?;
+        let rest = location.strip_prefix("s3://")?;
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        Some((objects.as_ref(), bucket, key.trim_end_matches('/')))
     }
 }
 
@@ -246,5 +348,76 @@ mod tests {
     fn a_request_file_without_a_folder_lies_in_the_current_one() {
         assert_eq!(folder_of(Path::new("job.json")), Path::new("."));
         assert_eq!(folder_of(Path::new("configs/job.json")), Path::new("configs"));
+    }
+
+    /// One object `a/b.jsonl` and one folder `f`; sends are noted.
+    #[derive(Debug, Default)]
+    struct Fake(std::sync::Mutex<Vec<String>>);
+
+    impl Objects for Fake {
+        fn fetch(&self, bucket: &str, key: &str, path: &Path) -> Result<bool, String> {
+            self.0.lock().unwrap().push(format!("fetch {bucket}/{key}"));
+            match key {
+                "a/b.jsonl" => {
+                    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs_err::write(path, "x").unwrap();
+                    Ok(true)
+                }
+                "denied" => Err("the store says no".into()),
+                _ => Ok(false),
+            }
+        }
+
+        fn send(&self, folder: &Path, bucket: &str, key: &str) -> Result<(), String> {
+            self.0.lock().unwrap().push(format!("send {} {bucket}/{key}", folder.display()));
+            Ok(())
+        }
+
+        fn look(&self, _: &str, key: &str) -> Result<(bool, bool), String> {
+            Ok((key == "a/b.jsonl", key == "f"))
+        }
+
+        fn try_writing(&self, _: &str, _: &str) -> Result<(), String> {
+            Err("no writing".into())
+        }
+
+        fn address(&self) -> &str {
+            "http://store"
+        }
+    }
+
+    #[test]
+    fn a_store_of_objects_takes_the_place_of_the_homes_buckets() {
+        let place = tempfile::tempdir().unwrap();
+        let fake = Arc::new(Fake::default());
+        let locations = Locations::for_network(Home::at("/h")).with_objects(fake.clone(), place.path());
+        let path = locations.input("s3://bucket/a/b.jsonl").unwrap();
+        assert_eq!(path, place.path().join("inputs/bucket/a/b.jsonl"));
+        locations.input("s3://bucket/a/b.jsonl").unwrap();
+        assert_eq!(*fake.0.lock().unwrap(), ["fetch bucket/a/b.jsonl"], "one copy");
+        assert_eq!(
+            locations.input("s3://bucket/none").unwrap_err().to_string(),
+            "`s3://bucket/none` doesn't exist (looked for it at `http://store/bucket/none`)"
+        );
+        assert_eq!(locations.input("s3://bucket/denied").unwrap_err().to_string(), "the store says no");
+        assert!(matches!(locations.input("s3://bucket/../x"), Err(LocationError::Escape(_))));
+        let examples = locations.path("s3://outcrop-examples/x").unwrap();
+        assert_eq!(examples, Path::new("/h/cache/examples/x"), "the built-in bucket stays");
+        assert_eq!(locations.look("s3://bucket/f/").unwrap(), Some((false, true)));
+        let output = locations.output("s3://bucket/out/").unwrap();
+        assert_eq!(output, place.path().join("outputs/bucket/out"));
+        assert_eq!(locations.try_output("s3://bucket/out").unwrap_err().to_string(), "no writing");
+        locations.publish("s3://bucket/out/", "job").unwrap();
+        locations.publish("s3://bucket", "job").unwrap();
+        let sent = fake.0.lock().unwrap().iter().filter(|line| line.starts_with("send")).cloned().collect::<Vec<_>>();
+        let from = |folder: &str| place.path().join("outputs/bucket").join(folder).display().to_string();
+        assert_eq!(
+            sent,
+            [format!("send {} bucket/out/job", from("out/job")), format!("send {} bucket/job", from("job"))]
+        );
+        // without one, there is nothing to try or to send
+        let home = Locations::for_network(Home::at("/h"));
+        assert_eq!(home.look("s3://bucket/x").unwrap(), None);
+        home.try_output("s3://bucket/out").and_then(|()| home.publish("s3://bucket/out", "job")).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Result, TrainError};
 use outcrop_data::{ChatTemplate, SpecialTokens, TextTokenizer};
+use outcrop_job::location::LocationError;
 use outcrop_job::{Aliases, Hyperparameters, Locations, ModelStore};
 use outcrop_model::{Base, Spec, hub};
 use std::path::{Path, PathBuf};
@@ -24,8 +25,10 @@ pub fn locate(identifier: &str, locations: &Locations, models: &ModelStore) -> R
     if identifier == BUILT_IN {
         return Ok(locations.input(BUILT_IN_LOCATION)?);
     }
-    if let Ok(path) = locations.input(identifier) {
-        return Ok(path);
+    match locations.input(identifier) {
+        Ok(path) => return Ok(path),
+        Err(error @ LocationError::Remote(_)) => return Err(error.into()),
+        Err(_) => {}
     }
     if hub::is_name(identifier) {
         return hub::cached(identifier).ok_or_else(|| {

@@ -71,6 +71,10 @@ pub(crate) fn finish(parts: &mut Parts, request: &Request, output: &Path) -> Res
         }
         Ok(())
     })?;
+    if let Some(config) = &request.output_data_config {
+        let part = format!("model-customization-job-{}", parts.job.plan.job_id);
+        parts.job.locations.publish(&config.s3_uri, &part)?;
+    }
     let (training_loss, seconds) = (parts.state.training_loss, parts.state.seconds);
     parts.recorder.write(Event::Completed { training_loss, seconds })?;
     Ok((record, comparison))

@@ -64,6 +64,8 @@ pub struct Job {
     extra_parameters: u64,
     /// What the frozen trunk gives for batches that are scored again and again, where a sweep keeps it.
     pub(crate) trunk: Option<TrunkCache>,
+    /// How the request's locations map to paths.
+    pub(crate) locations: Locations,
     /// Where features are kept; None where they are computed in every step.
     pub(crate) feature_cache: Option<PathBuf>,
 }
@@ -126,6 +128,7 @@ impl Job {
             scores: ScoreCache::new(&inputs.home.cache_dir().join("scores")),
             models,
             folder: inputs.folder.clone(),
+            locations: inputs.locations.clone(),
             recompute,
             weights,
             masters,

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use outcrop_eval::report;
 use outcrop_job::gate::Gate;
 use outcrop_job::hyperparameters::Dtype;
-use outcrop_job::{CustomizationType, Hyperparameters, Locations};
+use outcrop_job::{CustomizationType, Hyperparameters};
 use outcrop_trainer::evaluate::{Evaluated, Evaluation};
 use outcrop_trainer::report::{Context, write_report};
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ enum EvalType {
 impl Eval {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let home = super::home()?;
-        let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
+        let (locations, _copies) = super::here(&home)?;
         let general = general(self.general.as_deref());
         if self.suite.is_empty() && general.is_empty() {
             bail!("there is nothing to score; give --suite or --general");

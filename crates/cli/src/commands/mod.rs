@@ -21,7 +21,10 @@ use candle_core::{DType, Device};
 use outcrop_data::TextTokenizer;
 use outcrop_job::{Home, Locations, ModelRecord, ModelStore, content_hash};
 use outcrop_model::{Base, Decoder, delta};
+use outcrop_service::Remote;
 use outcrop_trainer::base::{TemplateFile, text_tokenizer};
+use std::path::Path;
+use std::sync::Arc;
 
 /// A model failed its gate; everything is said already.
 #[derive(Debug)]
@@ -42,6 +45,22 @@ fn home() -> anyhow::Result<Home> {
     Ok(home)
 }
 
+/// The same locations with buckets in a store of objects, where the environment names one; copies lie in `place`.
+fn with_objects(locations: Locations, place: &Path) -> anyhow::Result<Locations> {
+    Ok(match Remote::from_environment()? {
+        Some(remote) => locations.with_objects(Arc::new(remote), place),
+        None => locations,
+    })
+}
+
+/// Locations that start from the current folder, and what keeps the copies of objects as long as they are needed.
+fn here(home: &Home) -> anyhow::Result<(Locations, Option<tempfile::TempDir>)> {
+    let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
+    let Some(remote) = Remote::from_environment()? else { return Ok((locations, None)) };
+    let copies = tempfile::tempdir()?;
+    Ok((locations.with_objects(Arc::new(remote), copies.path()), Some(copies)))
+}
+
 /// This binary, to start jobs with. Linux gives it by a name that stays good when the file is replaced by a newer build.
 fn own_program() -> std::io::Result<std::path::PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
@@ -52,6 +71,8 @@ struct Loaded {
     base: Base,
     decoder: Decoder,
     tokenizer: TextTokenizer,
+    /// Keeps a base that was copied here, whose files are read as long as it is used.
+    _copies: Option<tempfile::TempDir>,
 }
 
 /// Loads the custom model `name`, or the base of that name or path.
@@ -61,10 +82,11 @@ fn load(name: &str, home: &Home, device: &Device, template: Option<&TemplateFile
     match models.find(name) {
         Ok(record) => load_custom(&record, &models, device, template),
         Err(unknown) => {
-            let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
+            let (locations, copies) = here(home)?;
             let path = outcrop_trainer::base::locate(name, &locations, &models).map_err(|_| unknown)?;
             let base = Base::open(&path)?;
-            Ok(Loaded { decoder: base.load(DType::F32, device)?, tokenizer: text_tokenizer(&base, template)?, base })
+            let (decoder, tokenizer) = (base.load(DType::F32, device)?, text_tokenizer(&base, template)?);
+            Ok(Loaded { decoder, tokenizer, base, _copies: copies })
         }
     }
 }
@@ -92,5 +114,5 @@ fn load_custom(
     let decoder = delta::load(&base, &file, DType::F32, device)?;
     let own = record.chat_template.as_ref();
     let own = own.map(|source| TemplateFile { place: format!("model `{}`", record.name), source: source.clone() });
-    Ok(Loaded { decoder, tokenizer: text_tokenizer(&base, template.or(own.as_ref()))?, base })
+    Ok(Loaded { decoder, tokenizer: text_tokenizer(&base, template.or(own.as_ref()))?, base, _copies: None })
 }

@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use clap::{Args, Subcommand, ValueEnum};
 use outcrop_data::encode_document;
 use outcrop_job::aliases::{Aliases, EMBEDDED, arn_id};
-use outcrop_job::{Home, Locations, ModelRecord, ModelStore, artifacts, home, timestamp};
+use outcrop_job::{Home, ModelRecord, ModelStore, artifacts, home, timestamp};
 use outcrop_model::Base;
 use outcrop_model::export::{self, RoundTrip};
 use outcrop_model::{hub, init};
@@ -113,7 +113,7 @@ impl Models {
             }
             Verb::Alias { id, base, remove } => alias(&own, id.as_deref(), base.as_deref(), remove),
             Verb::Restore { artifacts, name } => {
-                let locations = Locations::for_file(own.clone(), std::env::current_dir()?);
+                let (locations, _copies) = super::here(&own)?;
                 let folder = locations.input(&artifacts)?;
                 let record = artifacts::read(&models, &folder, &home::new_id()?, name.as_deref())?;
                 crate::terminal::print(&format!("made model `{}` ({}) again\n", record.name, record.id))
@@ -158,7 +158,7 @@ fn alias(home: &Home, id: Option<&str>, base: Option<&str>, remove: bool) -> any
     // A path is kept absolute: a job may run in any folder.
     let path = std::path::absolute(base)?;
     let base = if base != EMBEDDED && path.exists() { path.display().to_string() } else { base.to_string() };
-    let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
+    let (locations, _copies) = super::here(&home)?;
     let found = outcrop_trainer::base::locate(&base, &locations, &ModelStore::new(home.models_dir()))?;
     Base::open(&found)?;
     aliases.set(id, &base);

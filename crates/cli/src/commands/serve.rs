@@ -1,8 +1,9 @@
 //! `outcrop serve`: Bedrock's API on this machine.
 
 use clap::Args;
+use outcrop_job::location::Objects;
 use outcrop_service::inference::{Limits, Program};
-use outcrop_service::{Credentials, Launch, Options, Settings};
+use outcrop_service::{Credentials, Launch, Options, Remote, Settings};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,12 +61,16 @@ impl Serve {
             niceness: NICENESS,
             report: Box::new(|line| eprintln!("{line}")),
         };
-        let inference = Some((program, limits));
-        let settings =
-            Settings { region: self.region, account: self.account, credentials, inference, ..Settings::default() };
+        let (inference, remote) = (Some((program, limits)), Remote::from_environment()?);
+        let (region, account) = (self.region, self.account);
+        let objects = remote.as_ref().map(|remote| remote.address().to_string());
+        let settings = Settings { region, account, credentials, remote, inference, ..Settings::default() };
         let folder = home.root().display().to_string();
         let ready = Box::new(move |address: SocketAddr| {
             eprintln!("Bedrock's API on http://{address}, jobs and models in {folder}");
+            if let Some(objects) = objects {
+                eprintln!("s3:// locations are objects at {objects}");
+            }
             if checked {
                 eprintln!("only callers with the credentials are accepted");
                 return;

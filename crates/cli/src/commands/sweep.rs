@@ -100,6 +100,7 @@ impl Sweep {
     ) -> anyhow::Result<()> {
         let stop = train::stop_on_interrupt()?;
         let locations = Locations::for_file(home.clone(), &named.start);
+        let locations = super::with_objects(locations, &named.folder.root().join(train::OBJECTS))?;
         let device = self.device.clone().or(former.as_ref().map(|plan| plan.device.clone()));
         let stop_losers = former.as_ref().map_or(self.stop_losers, |plan| plan.stop_losers);
         let inputs = SweepInputs {

@@ -148,6 +148,7 @@ impl Train {
             Some(start) => Locations::for_file(home.clone(), start),
             None => Locations::for_network(home.clone()),
         };
+        let locations = super::with_objects(locations, &named.folder.root().join(OBJECTS))?;
         let output = writable_output(request, &locations, &named.folder)?;
         let mut progress = Progress::new(stop);
         let device = self.device.as_deref().or(former.map(|plan| plan.device.as_str())).unwrap_or("cpu");
@@ -189,6 +190,9 @@ fn free_model_name(name: &str, id: &str, home: &Home) -> anyhow::Result<String> 
 
 /// File in the job's folder with what relative paths of its request start from.
 pub(super) const START: &str = "start";
+
+/// Folder in the job's own with copies of what it reads from a store of objects, and what it sends there.
+pub(super) const OBJECTS: &str = "objects";
 
 /// What relative paths of a job's request start from.
 fn read_start(folder: &JobFolder) -> anyhow::Result<Option<PathBuf>> {
@@ -261,7 +265,10 @@ fn note_failure(folder: &JobFolder, error: &TrainError) {
 /// The output location, tried by writing to it (Bedrock does the same). Errors: it can't be written to.
 fn writable_output(request: &Request, locations: &Locations, folder: &JobFolder) -> anyhow::Result<PathBuf> {
     let output = match &request.output_data_config {
-        Some(config) => locations.output(&config.s3_uri)?,
+        Some(config) => {
+            locations.try_output(&config.s3_uri)?;
+            locations.output(&config.s3_uri)?
+        }
         None => folder.root().join("output"),
     };
     let test = output.join(".write_access_check_file.tmp");

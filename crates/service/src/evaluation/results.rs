@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use outcrop_job::Locations;
 use serde_json::{Value, json};
 
 use super::{ACCURACY, Dataset, NLL, Work};
@@ -12,14 +11,16 @@ use crate::store::Evaluation;
 
 /// Writes the results of a job. Errors, in words for its failure: a metric that a dataset doesn't have, the disk.
 pub(super) fn publish(state: &AppState, job: &Evaluation, folder: &Path) -> Result<(), String> {
-    let output = Locations::for_network(state.home().clone()).output(&job.work.output);
+    let locations = state.locations(&folder.join("objects"));
+    let output = locations.output(&job.work.output);
     let output = output.map_err(|error| error.to_string())?;
     let target = output.join(&job.name).join(&job.id).join("models");
     let written = write(&job.work, &job.id, folder, &target);
     written.map_err(|problem| match problem {
         Problem::Metric(message) => message,
         Problem::Disk(error) => format!("the results can't be written: {error}"),
-    })
+    })?;
+    locations.publish(&job.work.output, &job.name).map_err(|error| error.to_string())
 }
 
 enum Problem {

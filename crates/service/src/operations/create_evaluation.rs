@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use outcrop_job::aliases::{EMBEDDED, EMBEDDED_LOCATION};
-use outcrop_job::{JobStatus, Locations, ModelRecord, home};
+use outcrop_job::{JobStatus, ModelRecord, home};
 use serde_json::{Value, json};
 
 use super::endpoints::{Target, target};
@@ -37,7 +37,7 @@ pub(crate) fn create(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
         return Ok(reply(&arn));
     }
     let (base, models) = models(state, &identifiers)?;
-    let locations = Locations::for_network(state.home().clone());
+    let locations = state.locations(&state.home().evaluations_dir());
     for dataset in &datasets {
         create_job::file_input(&locations, &dataset.location)?;
     }

@@ -156,7 +156,7 @@ fn settings(request: &Request) -> Result<(), ApiError> {
 
 /// Errors: data that aren't there, an output that can't be written to.
 fn locations(state: &AppState, request: &Request) -> Result<(), ApiError> {
-    let locations = Locations::for_network(state.home().clone());
+    let locations = state.locations(&state.home().jobs_dir()); // nothing is copied here
     input(&locations, &request.training_data_config.s3_uri, request.customization_type, "training")?;
     for validator in request.validators() {
         input(&locations, &validator.s3_uri, request.customization_type, "validation")?;
@@ -177,6 +177,11 @@ pub(super) fn writable(locations: &Locations, uri: &str) -> Result<(), ApiError>
         ))
     };
     let folder = locations.output(uri).map_err(|_| refused())?;
+    match locations.try_output(uri) {
+        Err(error) => return Err(ApiError::validation(error.to_string())),
+        Ok(()) if locations.is_remote(uri) => return Ok(()),
+        Ok(()) => {}
+    }
     let file = folder.join(".write_access_check_file.tmp");
     let tried = fs_err::create_dir_all(&folder)
         .and_then(|()| fs_err::write(&file, b""))
@@ -192,20 +197,30 @@ pub(super) fn file_input(locations: &Locations, uri: &str) -> Result<(), ApiErro
 /// A folder can only be raw text: Bedrock takes one file, and so do prompts with completions.
 fn input(locations: &Locations, uri: &str, kind: CustomizationType, what: &str) -> Result<(), ApiError> {
     let (bucket, key) = parts(uri);
+    let missing = || {
+        ApiError::validation(format!(
+            "Could not validate GetObject permissions to access Amazon S3 bucket: {bucket} at key {key}"
+        ))
+    };
+    let no_file = || {
+        ApiError::validation(format!(
+            "Invalid {what} input data configuration. Check the input data S3 Uris (Uri should be a file, not a directory) and retry request"
+        ))
+    };
+    let takes_folder = kind == CustomizationType::ContinuedPreTraining && !key.is_empty();
+    match locations.look(uri).map_err(|error| ApiError::validation(error.to_string()))? {
+        Some((true, _)) if !uri.ends_with('/') => return Ok(()),
+        Some((_, true)) => return if takes_folder { Ok(()) } else { Err(no_file()) },
+        Some(_) => return Err(missing()),
+        None => {}
+    }
     let path = match locations.input(uri) {
         Ok(path) => path,
-        Err(LocationError::Missing { .. }) => {
-            return Err(ApiError::validation(format!(
-                "Could not validate GetObject permissions to access Amazon S3 bucket: {bucket} at key {key}"
-            )));
-        }
+        Err(LocationError::Missing { .. }) => return Err(missing()),
         Err(error) => return Err(ApiError::validation(error.to_string())),
     };
-    let is_folder = path.is_dir() && (kind == CustomizationType::FineTuning || key.is_empty());
-    if is_folder || (uri.ends_with('/') && !path.is_dir()) {
-        return Err(ApiError::validation(format!(
-            "Invalid {what} input data configuration. Check the input data S3 Uris (Uri should be a file, not a directory) and retry request"
-        )));
+    if (path.is_dir() && !takes_folder) || (uri.ends_with('/') && !path.is_dir()) {
+        return Err(no_file());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! CreateCustomModel: a model from the `model_artifacts` of a job, read while the caller polls.
 
 use axum::http::StatusCode;
-use outcrop_job::{Locations, artifacts, home};
+use outcrop_job::{artifacts, home};
 use serde_json::json;
 
 use super::{models, read_tags};
@@ -30,7 +30,9 @@ pub(crate) fn create(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     {
         return Ok(reply(&arn));
     }
-    let folder = Locations::for_network(state.home().clone()).input(uri);
+    // the copy of a remote store's objects, which the thread below reads
+    let copies = tempfile::tempdir()?;
+    let folder = state.locations(copies.path()).input(uri);
     let folder = folder.map_err(|error| ApiError::validation(error.to_string()))?;
     state.sync()?;
     let model = ModelRow {
@@ -61,6 +63,7 @@ pub(crate) fn create(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     })?;
     let state = state.clone();
     std::thread::spawn(move || {
+        let _copies = copies;
         if let Err(error) = artifacts::read(state.models(), &folder, &model.id, Some(&model.name)) {
             let failed = ModelRow { status: ModelStatus::Failed, failure: Some(error.to_string()), ..model };
             // A store that can't be written to leaves it `Creating`; the next start calls it failed.

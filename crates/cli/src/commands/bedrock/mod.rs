@@ -10,7 +10,7 @@ use super::jobs::{Follower, ended};
 use anyhow::{Context, bail};
 use clap::Args;
 use outcrop_job::home;
-use outcrop_service::{ApiError, AppState, Call, Caller, Launch, Method, Settings};
+use outcrop_service::{ApiError, AppState, Call, Caller, Launch, Method, Remote, Settings};
 use serde_json::Value;
 use std::sync::atomic::Ordering;
 
@@ -29,7 +29,7 @@ impl Bedrock {
             eprintln!("note: {flag} has no effect here");
         }
         let home = super::home()?;
-        let settings = Settings::default();
+        let settings = Settings { remote: Remote::from_environment()?, ..Settings::default() };
         let region = request.region.unwrap_or_else(|| settings.region.clone());
         let caller = Caller { region, account: settings.account.clone() };
         let state = AppState::open(home.clone(), settings)?;

@@ -4,7 +4,7 @@ use crate::terminal::{self, Progress};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use outcrop_job::hyperparameters::HyperparameterError;
-use outcrop_job::{CustomizationType, Hyperparameters, Locations, ModelStore, StringMap};
+use outcrop_job::{CustomizationType, Hyperparameters, ModelStore, StringMap};
 use outcrop_model::Base;
 use outcrop_trainer::base::TemplateFile;
 use outcrop_trainer::data::{DataSettings, prepare_input};
@@ -48,7 +48,7 @@ impl Prepare {
             Kind::ContinuedPreTraining => CustomizationType::ContinuedPreTraining,
         };
         let settings = settings(&self.set, kind)?;
-        let locations = Locations::for_file(home.clone(), std::env::current_dir()?);
+        let (locations, _copies) = crate::commands::here(&home)?;
         let models = ModelStore::new(home.models_dir());
         let base = Base::open(&outcrop_trainer::base::locate(&self.base, &locations, &models)?)?;
         let template = TemplateFile::of(&settings, &locations)?;
