@@ -7,6 +7,7 @@ made again from them, by both; an evaluation job writes its results there; what 
 checked; any difference is an error."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -70,7 +71,9 @@ def command_line(binary, s3, folder, environment):
     assert outcrop("models", "delete", "by-hand-model")[0] == 0
     code, out, err = outcrop("models", "restore", artifacts)
     assert code == 0 and "by-hand-model" in out, err
-    code, out, err = outcrop("train", "job.json", "--set", "trainingDataConfig.s3Uri=s3://my-bucket/none")
+    code, out, err = outcrop(
+        *("train", "job.json", "--set", "trainingDataConfig.s3Uri=s3://my-bucket/none", "--set", "customModelName=none")
+    )
     assert code == 1 and err.count("\n") == 1 and "`s3://my-bucket/none` doesn't exist" in err, err
     print(f"{len(keys(s3, 'out/'))} objects of a job of the command line")
 
@@ -126,7 +129,8 @@ def evaluated(client, s3):
 
 
 def main():
-    server = ThreadedMotoServer(port=0)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}".replace("0.0.0.0", "127.0.0.1")
