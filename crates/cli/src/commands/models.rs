@@ -158,7 +158,7 @@ fn alias(home: &Home, id: Option<&str>, base: Option<&str>, remove: bool) -> any
     // A path is kept absolute: a job may run in any folder.
     let path = std::path::absolute(base)?;
     let base = if base != EMBEDDED && path.exists() { path.display().to_string() } else { base.to_string() };
-    let (locations, _copies) = super::here(&home)?;
+    let (locations, _copies) = super::here(home)?;
     let found = outcrop_trainer::base::locate(&base, &locations, &ModelStore::new(home.models_dir()))?;
     Base::open(&found)?;
     aliases.set(id, &base);

@@ -65,7 +65,7 @@ impl std::error::Error for HasErrors {}
 fn base(name: &str, home: &Home, template: Option<&Path>) -> anyhow::Result<(TextTokenizer, usize)> {
     let template = template.map(TemplateFile::read).transpose()?;
     let models = ModelStore::new(home.models_dir());
-    let (locations, _copies) = crate::commands::here(&home)?;
+    let (locations, _copies) = crate::commands::here(home)?;
     let base = Base::open(&outcrop_trainer::base::locate(name, &locations, &models)?)?;
     Ok((outcrop_trainer::base::text_tokenizer(&base, template.as_ref())?, base.spec().max_position_embeddings))
 }
