@@ -1,4 +1,7 @@
-//! A model as a Hugging Face folder that `transformers` and everything behind it loads, checked by reading it back.
+//! A model as a Hugging Face folder that `transformers` and everything behind it loads, checked by reading it back; as a GGUF
+//! file in [`gguf`].
+
+pub mod gguf;
 
 use crate::base::{Base, COMPANIONS};
 use crate::decoder::Decoder;
@@ -38,22 +41,35 @@ fn tolerance(decoder: &Decoder, dtype: DType) -> f32 {
 /// Errors: the folder exists, can't be written, or gives other results than the model in memory, or there is no prompt
 /// to tell by.
 pub fn write(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType, prompts: &[Vec<u32>]) -> Result<RoundTrip> {
-    if folder.exists() {
-        return Err(ModelError::invalid(folder, "exists already; choose another folder"));
-    }
-    if prompts.is_empty() {
-        return Err(ModelError::invalid(folder, "can't be checked without a prompt; give one of two tokens or more"));
-    }
-    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs_err::create_dir_all(parent)?;
-    let temporary = tempfile::Builder::new().prefix(".outcrop-export-").tempdir_in(parent);
-    let temporary = temporary.map_err(|e| ModelError::invalid(parent, format!("can't be written: {e}")))?;
+    free(folder, prompts)?;
+    let temporary = temporary_beside(folder)?;
     let rounded = write_files(decoder, base, temporary.path(), dtype)?;
-    let result = compare(decoder, &Base::open(temporary.path())?, folder, dtype, prompts)?;
+    let read_back = Base::open(temporary.path())?.load(DType::F32, &Device::Cpu)?;
+    let result = compare(decoder, &read_back, folder, tolerance(decoder, dtype), prompts)?;
     let result = RoundTrip { rounded, ..result };
     fs_err::rename(temporary.path(), folder)?;
     let _ = temporary.keep(); // it is the result now, nothing to delete
     Ok(result)
+}
+
+/// Errors: `out` is there already, or there is no prompt to compare by.
+fn free(out: &Path, prompts: &[Vec<u32>]) -> Result<()> {
+    if out.exists() {
+        let kind = if out.is_dir() { "folder" } else { "name" };
+        return Err(ModelError::invalid(out, format!("exists already; choose another {kind}")));
+    }
+    if prompts.is_empty() {
+        return Err(ModelError::invalid(out, "can't be checked without a prompt; give one of two tokens or more"));
+    }
+    Ok(())
+}
+
+/// A temporary folder where `out` will be, which is made ready for it.
+fn temporary_beside(out: &Path) -> Result<tempfile::TempDir> {
+    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(parent)?;
+    let temporary = tempfile::Builder::new().prefix(".outcrop-export-").tempdir_in(parent);
+    temporary.map_err(|e| ModelError::invalid(parent, format!("can't be written: {e}")))
 }
 
 /// Returns the share of the values that were rounded.
@@ -123,16 +139,20 @@ fn dtype_name(dtype: DType) -> &'static str {
 }
 
 /// Logits and NLL of each prompt's own tokens and the greedy choice at its end, in memory and from the files.
-fn compare(decoder: &Decoder, exported: &Base, folder: &Path, dtype: DType, prompts: &[Vec<u32>]) -> Result<RoundTrip> {
-    let read_back = exported.load(DType::F32, &Device::Cpu)?;
-    let tolerance = tolerance(decoder, dtype);
+fn compare(
+    decoder: &Decoder,
+    read_back: &Decoder,
+    folder: &Path,
+    tolerance: f32,
+    prompts: &[Vec<u32>],
+) -> Result<RoundTrip> {
     let (mut largest, mut same_choice) = (0f32, 0);
     for prompt in prompts {
         let row = Row::single(prompt.clone())?;
         let logits = |decoder: &Decoder| {
             Ok::<_, ModelError>(decoder.logits(&row)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?)
         };
-        let (ours, theirs) = (logits(decoder)?, logits(&read_back)?);
+        let (ours, theirs) = (logits(decoder)?, logits(read_back)?);
         let difference = (&ours - &theirs)?.abs()?.max_all()?.to_scalar::<f32>()?;
         let choice = |logits: &Tensor| logits.i(prompt.len() - 1)?.argmax(0)?.to_scalar::<u32>();
         let same = choice(&ours)? == choice(&theirs)?;

@@ -7,9 +7,10 @@ use outcrop_data::encode_document;
 use outcrop_job::aliases::{Aliases, EMBEDDED, arn_id};
 use outcrop_job::{Home, ModelRecord, ModelStore, artifacts, home, timestamp};
 use outcrop_model::Base;
+use outcrop_model::export::gguf::GgufType;
 use outcrop_model::export::{self, RoundTrip};
 use outcrop_model::{hub, init};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Model commands.
 #[derive(Args)]
@@ -27,13 +28,20 @@ enum Verb {
         /// Name or id
         model: String,
     },
-    /// Write a Hugging Face folder that transformers loads, read back and compared
+    /// Write a Hugging Face folder that transformers loads, or a GGUF file for llama.cpp, read back and compared
     Export {
         /// Custom model (name or id), base folder, GGUF file, or `pebble`
         model: String,
-        /// The folder to make
-        folder: PathBuf,
-        /// Type of the weights in the file
+        /// The folder to make, or the `.gguf` file
+        #[arg(required_unless_present = "to")]
+        out: Option<PathBuf>,
+        /// The same as an option
+        #[arg(long = "out", id = "to", value_name = "OUT", conflicts_with = "out")]
+        to: Option<PathBuf>,
+        /// What to write
+        #[arg(long, value_enum, default_value_t = Format::Hf)]
+        format: Format,
+        /// Type of the weights in the file; q8_0 in GGUF alone
         #[arg(long, value_enum, default_value_t = ExportType::F32)]
         dtype: ExportType,
     },
@@ -83,10 +91,41 @@ enum Verb {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// A folder as Hugging Face's libraries have it
+    Hf,
+    /// One file for llama.cpp
+    Gguf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum ExportType {
     F32,
     Bf16,
     F16,
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl ExportType {
+    /// As safetensors hold it. Errors: a type that is GGUF's alone.
+    fn plain(self) -> anyhow::Result<DType> {
+        match self {
+            Self::F32 => Ok(DType::F32),
+            Self::Bf16 => Ok(DType::BF16),
+            Self::F16 => Ok(DType::F16),
+            Self::Q8_0 => anyhow::bail!("--dtype q8_0 is a type of GGUF files; add --format gguf"),
+        }
+    }
+
+    fn gguf(self) -> GgufType {
+        match self {
+            Self::F32 => GgufType::F32,
+            Self::Bf16 => GgufType::Bf16,
+            Self::F16 => GgufType::F16,
+            Self::Q8_0 => GgufType::Q8_0,
+        }
+    }
 }
 
 impl Models {
@@ -106,7 +145,10 @@ impl Models {
                 let record = models.find(&model)?;
                 crate::terminal::print(&(serde_json::to_string_pretty(&record)? + "\n"))
             }
-            Verb::Export { model, folder, dtype } => export_model(&model, &folder, dtype, &own),
+            Verb::Export { model, out, to, format, dtype } => {
+                let out = out.or(to).context("name the folder or file to make")?;
+                export_model(&model, &out, format, dtype, &own)
+            }
             Verb::Delete { model } => {
                 let record = models.delete(&model)?;
                 crate::terminal::print(&format!("deleted model `{}` ({})\n", record.name, record.id))
@@ -175,32 +217,45 @@ fn headline(record: &ModelRecord) -> String {
 const PROMPTS: [&str; 3] =
     ["The weather was cold, and", "Question: What do people use to cut bread?\nAnswer:", "1 2 3 4"];
 
-fn export_model(model: &str, folder: &std::path::Path, dtype: ExportType, home: &Home) -> anyhow::Result<()> {
+fn export_model(model: &str, out: &Path, format: Format, dtype: ExportType, home: &Home) -> anyhow::Result<()> {
+    let is_gguf = out.extension().is_some_and(|extension| extension == "gguf");
+    anyhow::ensure!(
+        is_gguf == matches!(format, Format::Gguf),
+        "`{}`: a name that ends in `.gguf` and --format gguf belong together",
+        out.display()
+    );
+    let plain = if is_gguf { None } else { Some(dtype.plain()?) };
     let loaded = super::load(model, home, &Device::Cpu, None)?;
-    let dtype = match dtype {
-        ExportType::F32 => DType::F32,
-        ExportType::Bf16 => DType::BF16,
-        ExportType::F16 => DType::F16,
-    };
     let prompts: Vec<Vec<u32>> = PROMPTS
         .iter()
         .map(|text| Ok(encode_document(&loaded.tokenizer, text)?.tokens))
         .collect::<anyhow::Result<_>>()?;
-    let result = export::write(&loaded.decoder, &loaded.base, folder, dtype, &prompts)?;
-    if let Some(template) = loaded.tokenizer.chat_template() {
-        // the one it was trained with, which may not be the base's (R30)
-        fs_err::write(folder.join("chat_template.jinja"), template.source())?;
-    }
+    // the one it was trained with, which may not be the base's (R30)
+    let template = loaded.tokenizer.chat_template().map(|template| template.source());
+    let result = match plain {
+        None => export::gguf::write(&loaded.decoder, &loaded.base, out, dtype.gguf(), template, &prompts)?,
+        Some(plain) => {
+            let result = export::write(&loaded.decoder, &loaded.base, out, plain, &prompts)?;
+            if let Some(template) = template {
+                fs_err::write(out.join("chat_template.jinja"), template)?;
+            }
+            result
+        }
+    };
     let RoundTrip { largest_difference, prompts, same_choice, rounded } = result;
     let compared =
         format!("read back and compared on {prompts} prompts: logits differ by at most {largest_difference:.1e}");
+    let bits = match dtype {
+        ExportType::F32 => 32,
+        ExportType::Q8_0 => 8,
+        _ => 16,
+    };
     let lost = match rounded > 0.0 {
         true => format!(
-            "; {:.1} % of the values are rounded to {} bits, the likeliest next token is the same on {same_choice}",
+            "; {:.1} % of the values are rounded to {bits} bits, the likeliest next token is the same on {same_choice}",
             100.0 * rounded,
-            8 * dtype.size_in_bytes()
         ),
         false => String::new(),
     };
-    crate::terminal::print(&format!("{}\n{compared}{lost}\n", folder.display()))
+    crate::terminal::print(&format!("{}\n{compared}{lost}\n", out.display()))
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use tokenizers::Tokenizer;
 
 /// Variables of templates that hold special tokens, and the keys of a GGUF file that name their ids.
-const SPECIAL_TOKENS: [(&str, &str); 7] = [
+pub(super) const SPECIAL_TOKENS: [(&str, &str); 7] = [
     ("bos_token", "tokenizer.ggml.bos_token_id"),
     ("eos_token", "tokenizer.ggml.eos_token_id"),
     ("unk_token", "tokenizer.ggml.unknown_token_id"),

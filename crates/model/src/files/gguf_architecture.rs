@@ -173,9 +173,10 @@ const ARCHITECTURES: [Architecture; 6] = [
     },
 ];
 
+static ALL: [Architecture; 6] = ARCHITECTURES;
+
 /// The file's architecture. Errors: one that isn't supported.
 pub(super) fn of(metadata: &Metadata) -> Result<&'static Architecture> {
-    static ALL: [Architecture; 6] = ARCHITECTURES;
     let name = metadata.text("general.architecture")?.unwrap_or_default();
     ALL.iter().find(|architecture| architecture.name == name).ok_or_else(|| {
         let known: Vec<String> = ALL.iter().map(|architecture| format!("`{}`", architecture.name)).collect();
@@ -184,7 +185,33 @@ pub(super) fn of(metadata: &Metadata) -> Result<&'static Architecture> {
     })
 }
 
+/// The architecture that a family is written as; None where there is none.
+pub(super) fn of_family(model_type: &str) -> Option<&'static Architecture> {
+    ALL.iter().find(|architecture| architecture.model_type == model_type)
+}
+
+/// The families that are read and written, for messages.
+pub(super) fn families() -> String {
+    ALL.iter().map(|architecture| format!("`{}`", architecture.model_type)).collect::<Vec<_>>().join(", ")
+}
+
 impl Architecture {
+    /// GGUF's name of a tensor that Hugging Face calls `name`, and the change that reading it will undo: the inverse of
+    /// [`Architecture::tensor`].
+    pub(super) fn written_name(&self, name: &str) -> Option<(String, Change)> {
+        let (path, kind) = name.rsplit_once('.')?;
+        let find = |parts: &[Part], wanted: &str| parts.iter().find(|(_, part, _)| *part == wanted).copied();
+        let (front, (part, _, change)) = match path.strip_prefix(self.block) {
+            Some(rest) => {
+                let (index, part) = rest.split_once('.')?;
+                (format!("blk.{index}."), find(self.inside, part)?)
+            }
+            None => (String::new(), find(self.outside, path)?),
+        };
+        let change = if kind == "bias" && change == Transpose { As } else { change };
+        Some((format!("{front}{part}.{kind}"), change))
+    }
+
     /// Hugging Face's name of a tensor, and what is to be undone; None where the architecture has no such tensor.
     pub(super) fn tensor(&self, name: &str) -> Option<(String, Change)> {
         let (path, kind) = name.rsplit_once('.')?;
@@ -383,6 +410,16 @@ mod tests {
         assert_eq!(of("gpt2", "blk.1.attn_qkv.weight"), some("transformer.h.1.attn.c_attn.weight", Transpose));
         assert_eq!(of("gpt2", "blk.1.attn_qkv.bias"), some("transformer.h.1.attn.c_attn.bias", As));
         assert_eq!(of("gpt2", "position_embd.weight"), some("transformer.wpe.weight", As));
+        for architecture in &ALL {
+            let parts = architecture.outside.iter().map(|(part, ..)| part.to_string());
+            let inside = architecture.inside.iter().map(|(part, ..)| format!("blk.7.{part}"));
+            for part in parts.chain(inside) {
+                for name in [format!("{part}.weight"), format!("{part}.bias")] {
+                    let (theirs, change) = architecture.tensor(&name).unwrap();
+                    assert_eq!(architecture.written_name(&theirs), Some((name, change)), "{}", architecture.name);
+                }
+            }
+        }
         for tensor in
             ["blk.x.attn_q.weight", "blk.1.attn_qkv.weight", "rope_freqs.weight", "output", "blk.1.attn_q.data"]
         {

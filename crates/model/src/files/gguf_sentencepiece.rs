@@ -17,10 +17,10 @@ use tokenizers::normalizers::{NormalizerWrapper, Prepend, Sequence as Normalizer
 use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
 /// What stands for a space in pieces.
-const SPACE: &str = "▁";
-const UNKNOWN: i64 = 2;
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
+pub(super) const SPACE: &str = "▁";
+pub(super) const UNKNOWN: i64 = 2;
+pub(super) const CONTROL: i64 = 3;
+pub(super) const USER_DEFINED: i64 = 4;
 
 /// The tokenizer, without its BOS. Errors, in words: pieces, scores or types that are missing, of another type or number, or
 /// that give no tokenizer.

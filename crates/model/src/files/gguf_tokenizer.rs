@@ -21,7 +21,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
 /// How Llama 3 cuts text, from its tokenizer.json.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The tokenizer. Errors: neither byte-level BPE nor SentencePiece's, or a pre-tokenizer that is not named or not known.
 pub(crate) fn tokenizer(path: &Path, content: &Content) -> Result<Tokenizer> {
