@@ -79,7 +79,7 @@ def command_line(binary, s3, folder, environment):
 
 
 def service_jobs(binary, s3, folder, environment):
-    with Service(binary, folder, environment) as service:
+    with Service(binary, folder, environment=environment) as service:
         client = service.client()
         made = client.create_model_customization_job(**request("served"))
         job = ended(client, made["jobArn"])

@@ -27,12 +27,12 @@ SONNET = "anthropic.claude-3-sonnet-20240229-v1:0"
 
 
 class Service:
-    """`outcrop serve` on a free port, its home in `folder`."""
+    """`outcrop serve` on a free port with these further arguments, its home in `folder`."""
 
-    def __init__(self, binary, folder, environment=os.environ):
+    def __init__(self, binary, folder, *arguments, environment=os.environ):
         self.home = folder / "home"
         environment = environment | {"OUTCROP_HOME": str(self.home)}
-        command = [binary, "serve", "--listen", "127.0.0.1:0"]
+        command = [binary, "serve", "--listen", "127.0.0.1:0", *arguments]
         self.log = open(folder / "serve.log", "w+")
         self.process = subprocess.Popen(command, env=environment, stderr=self.log)
         begin = time.time()

@@ -46,6 +46,8 @@ enum Command {
     Data(commands::data::Data),
     /// List jobs, show one, stop one, follow its log
     Jobs(commands::jobs::Jobs),
+    /// What of the disk can go: caches, checkpoints that nothing needs, leftovers; with --yes it goes
+    Prune(commands::prune::Prune),
     /// Answer Bedrock's API on this machine, for unmodified clients
     Serve(commands::serve::Serve),
     /// Bedrock's operations as the aws client spells them, without a client
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::GenerateWorker(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Jobs(command) => command.run(),
+        Command::Prune(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Bedrock(command) => command.run(),
         Command::Tokenizer(command) => command.run(),

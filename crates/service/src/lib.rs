@@ -6,6 +6,7 @@ pub mod arn;
 mod auth;
 pub mod call;
 mod connections;
+mod console;
 pub mod error;
 mod evaluation;
 pub mod inference;
@@ -44,15 +45,18 @@ pub use supervisor::Launch;
 /// The longest pause in a body that is being sent.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything that the service answers: S3, the runtime, or the control plane, which routes on the raw path.
+/// Everything that the service answers: the console, S3, the runtime, or the control plane, which routes on the raw path.
 pub fn app(state: AppState) -> Router {
     Router::new().fallback(planes).layer(middleware::from_fn(identify)).with_state(state)
 }
 
-/// S3 and the planes of Bedrock share a port; their paths and those of S3 can be the same.
+/// The console, S3 and the planes of Bedrock share a port; their paths and those of S3 can be the same.
 async fn planes(State(state): State<AppState>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = Body::new(TimeoutBody::new(BODY_TIMEOUT, body));
+    if console::is_console(&parts) {
+        return console::answer(state, Request::from_parts(parts, body)).await;
+    }
     let credentials = state.settings().credentials.as_ref();
     let for_s3 = s3::is_s3(&parts, state.home());
     let request = Request::from_parts(parts, body);

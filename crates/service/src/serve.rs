@@ -70,7 +70,11 @@ pub fn serve(home: Home, options: Options) -> Result<(), ServeError> {
         let address = listener.local_addr()?;
         (options.ready)(address);
         Supervisor::start(state.clone(), options.launch);
-        connections::answer(listener, app(state), stopped()).await;
+        let end = async {
+            stopped().await;
+            state.end();
+        };
+        connections::answer(listener, app(state.clone()), end).await;
         Ok(())
     })
 }

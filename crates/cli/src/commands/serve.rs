@@ -2,6 +2,7 @@
 
 use clap::Args;
 use outcrop_job::location::Objects;
+use outcrop_job::price::Price;
 use outcrop_service::inference::{Limits, Program};
 use outcrop_service::{Credentials, Launch, Options, Remote, Settings};
 use std::net::SocketAddr;
@@ -29,6 +30,9 @@ pub(crate) struct Serve {
     /// Most models kept in memory to generate with; each goes five minutes after its last answer
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     models: u16,
+    /// What an hour of this machine costs you, such as 0.35 or "0.35 EUR"; the console prices each job by it
+    #[arg(long, value_name = "PRICE")]
+    price_per_hour: Option<Price>,
     /// Account of ARNs, twelve digits
     #[arg(long, default_value = "123456789012", value_parser = account)]
     account: String,
@@ -62,12 +66,14 @@ impl Serve {
             report: Box::new(|line| eprintln!("{line}")),
         };
         let (inference, remote) = (Some((program, limits)), Remote::from_environment()?);
-        let (region, account) = (self.region, self.account);
+        let (region, account, price_per_hour) = (self.region, self.account, self.price_per_hour);
         let objects = remote.as_ref().map(|remote| remote.address().to_string());
-        let settings = Settings { region, account, credentials, remote, inference, ..Settings::default() };
+        let settings =
+            Settings { region, account, credentials, remote, inference, price_per_hour, ..Settings::default() };
         let folder = home.root().display().to_string();
         let ready = Box::new(move |address: SocketAddr| {
             eprintln!("Bedrock's API on http://{address}, jobs and models in {folder}");
+            eprintln!("the console is http://{address}/console");
             if let Some(objects) = objects {
                 eprintln!("s3:// locations are objects at {objects}");
             }

@@ -110,8 +110,13 @@ impl Credentials {
         self.keys.get(id).map(String::as_str)
     }
 
+    /// Whether there is any bearer token.
+    pub(crate) fn has_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
     /// Looks at every token, so that the time doesn't tell which one came close.
-    pub(super) fn has_token(&self, token: &str) -> bool {
+    pub(crate) fn has_token(&self, token: &str) -> bool {
         let matches = self.tokens.iter().map(|own| own.as_bytes().ct_eq(token.as_bytes()));
         bool::from(matches.fold(subtle::Choice::from(0), |any, one| any | one))
     }

@@ -6,9 +6,9 @@ mod credentials;
 mod signature;
 
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -46,6 +46,11 @@ pub(crate) async fn admit(
     Ok(Request::from_parts(parts, bytes.into()))
 }
 
+/// Whether what a browser sends may be answered by a service without credentials.
+pub(crate) fn browser(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    browser::check(method, headers)
+}
+
 fn bearer(parts: &Parts) -> Option<&str> {
     let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -53,10 +58,10 @@ fn bearer(parts: &Parts) -> Option<&str> {
 }
 
 /// 403 in the words of AWS's front door.
-fn denied(code: &'static str, message: impl Into<String>) -> ApiError {
+pub(crate) fn denied(code: &'static str, message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, code, message)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod auth;
+mod console;
 mod evaluations;
 #[cfg(unix)]
 mod inference;

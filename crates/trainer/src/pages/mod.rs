@@ -1,13 +1,14 @@
-//! What the HTML pages of sweeps and reports share: one style, light or dark as its reader has it, and pictures. A page
-//! needs nothing else than itself: no script, no font, no picture from elsewhere.
+//! The pages of sweeps and reports: templates filled in with the shared style and pictures. A page needs nothing else than
+//! itself: no script, no font, no picture from elsewhere.
 
 pub(crate) mod bars;
-pub(crate) mod charts;
+
+pub(crate) use outcrop_pages::charts;
 
 use crate::{Result, TrainError};
 use minijinja::{Environment, Value};
+use outcrop_pages::STYLE;
 
-const STYLE: &str = include_str!("style.css");
 /// What the pages of reports add.
 const REPORT_STYLE: &str = include_str!("report.css");
 

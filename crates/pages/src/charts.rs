@@ -10,29 +10,34 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 /// Classes of colour that the page's style has.
-pub(crate) const COLORS: usize = 8;
+pub const COLORS: usize = 8;
 
 /// A line or a set of points.
-pub(crate) struct Series {
+pub struct Series {
     /// Shown when pointed at.
-    pub(crate) title: String,
-    pub(crate) color: usize,
+    pub title: String,
+    /// Which of the [`COLORS`].
+    pub color: usize,
     /// Class beside the colour's.
-    pub(crate) class: &'static str,
-    pub(crate) points: Vec<(f64, f64)>,
-    /// Whether the points are joined, and whether each is marked.
-    pub(crate) joined: bool,
-    pub(crate) marked: bool,
+    pub class: &'static str,
+    /// x and y; what isn't finite is left out.
+    pub points: Vec<(f64, f64)>,
+    /// Whether the points are joined.
+    pub joined: bool,
+    /// Whether each point is marked.
+    pub marked: bool,
 }
 
 /// One axis.
-pub(crate) struct Axis {
-    pub(crate) name: &'static str,
-    pub(crate) logarithmic: bool,
+pub struct Axis {
+    /// What it measures.
+    pub name: &'static str,
+    /// By the logarithm; values that aren't above zero are left out then.
+    pub logarithmic: bool,
     /// A value that must be on it.
-    pub(crate) holds: Option<f64>,
+    pub holds: Option<f64>,
     /// Ticks at whole numbers only.
-    pub(crate) whole: bool,
+    pub whole: bool,
 }
 
 struct Scale {
@@ -95,7 +100,7 @@ impl Scale {
 }
 
 /// A number on an axis: no more digits than it needs.
-pub(crate) fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     if value != 0.0 && !(1e-3..1e5).contains(&value.abs()) {
         return format!("{value:.0e}");
     }
@@ -104,7 +109,7 @@ pub(crate) fn short(value: f64) -> String {
 }
 
 /// Text in an SVG or HTML element.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -114,7 +119,7 @@ fn open(svg: &mut String, height: f64, name: &str) {
 }
 
 /// Lines and points over two axes. A picture that says so where there is nothing to draw.
-pub(crate) fn plot(name: &str, x_axis: &Axis, y_axis: &Axis, series: &[Series], height: f64) -> String {
+pub fn plot(name: &str, x_axis: &Axis, y_axis: &Axis, series: &[Series], height: f64) -> String {
     let mut svg = String::new();
     open(&mut svg, height, name);
     let values = |pick: fn(&(f64, f64)) -> f64| series.iter().flat_map(move |series| series.points.iter().map(pick));
@@ -189,20 +194,17 @@ fn axes(svg: &mut String, (x, x_axis): (&Scale, &Axis), (y, y_axis): (&Scale, &A
 }
 
 /// A cell of a heatmap: its value, and what is shown when pointed at.
-pub(crate) struct Cell {
-    pub(crate) value: Option<f64>,
-    pub(crate) note: String,
-    pub(crate) selected: bool,
+pub struct Cell {
+    /// What is measured; None where nothing is.
+    pub value: Option<f64>,
+    /// Shown when pointed at.
+    pub note: String,
+    /// Whether it was chosen.
+    pub selected: bool,
 }
 
 /// Rows by columns; the lowest value has the strongest colour. Cells without a value say why.
-pub(crate) fn heatmap(
-    name: &str,
-    rows: &[String],
-    columns: &[String],
-    corner: (&str, &str),
-    cells: &[Vec<Cell>],
-) -> String {
+pub fn heatmap(name: &str, rows: &[String], columns: &[String], corner: (&str, &str), cells: &[Vec<Cell>]) -> String {
     const ROW: f64 = 34.0;
     const HEAD: f64 = 26.0;
     let left = 16.0 + 8.0 * rows.iter().map(|row| row.chars().count()).max().unwrap_or(0).max(4) as f64;

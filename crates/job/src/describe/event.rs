@@ -1,10 +1,10 @@
-//! An event as one line of a log. Left out: progress on the terminal (`progress`).
+//! An event as one line of a log.
 
-use outcrop_job::event::Step;
-use outcrop_job::{Event, Record, timestamp};
+use crate::event::Step;
+use crate::{Event, Record, timestamp};
 
 /// An event on one line.
-pub(crate) fn describe(record: &Record) -> String {
+pub fn describe(record: &Record) -> String {
     let what = match &record.event {
         Event::Planned(plan) => format!(
             "planned: {} records, {} steps in {} epochs on {}",

@@ -1,12 +1,11 @@
-//! The plan of a run as a short table: base, data, what trains, steps, memory, time.
+//! The plan of a run in a few rows: base, data, what trains, steps, memory, time.
 
 use super::{bytes, count, counted, duration};
-use comfy_table::{ContentArrangement, Table, presets};
-use outcrop_job::Plan;
-use outcrop_job::hyperparameters::{Dtype, Recompute};
+use crate::Plan;
+use crate::hyperparameters::{Dtype, Recompute};
 
-/// The plan, in lines that fit the terminal.
-pub(crate) fn plan(plan: &Plan) -> String {
+/// The plan: in each row a name and what it is.
+pub fn plan(plan: &Plan) -> Vec<[String; 2]> {
     let mut rows = vec![["job", &format!("{} ({})", plan.job_name, plan.job_id)].map(str::to_string)];
     rows.push(row("base", base(plan)));
     rows.extend(data(plan));
@@ -31,9 +30,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
         let range = format!("{} to {}", duration(time.seconds_low), duration(time.seconds_high));
         rows.push(row("time", format!("{range} for the steps on {}, measured on three of them", plan.device)));
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).add_rows(rows);
-    table.trim_fmt() + "\n"
+    rows
 }
 
 fn row(name: &str, text: String) -> [String; 2] {
