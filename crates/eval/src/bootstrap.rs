@@ -74,7 +74,7 @@ pub fn paired_bootstrap(items: &[ItemSums], clusters: &[usize], resamples: usize
     })
 }
 
-fn percentile_interval(mut values: Vec<f64>) -> Interval {
+pub(crate) fn percentile_interval(mut values: Vec<f64>) -> Interval {
     values.sort_by(f64::total_cmp);
     let tail = (1.0 - CONFIDENCE) / 2.0;
     Interval { low: percentile(&values, tail), high: percentile(&values, 1.0 - tail) }

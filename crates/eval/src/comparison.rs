@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::EvalError;
 use crate::headline::headline;
+use crate::macro_f1::macro_f1;
 use crate::measures::{Evidence, Measure, MeasureKind, Paired, perplexity};
 use crate::score::Scores;
 use crate::statistics::{cluster_count, clusters, holm};
@@ -253,9 +254,14 @@ fn measure<'a>(scored: &'a Scored, options: &CompareOptions) -> Result<Measured<
     let mut measures: Vec<Measure> =
         [&accuracy, &per_character, &per_byte].into_iter().flatten().map(|evidence| evidence.measure.clone()).collect();
     measures.push(nll.measure.clone());
+    measures.extend(macro_f1(suite, base, tuned, &clusters, options.resamples, options.seed));
     if suite.kind() == SuiteKind::Text {
         measures.extend(perplexity(&nll.measure));
         measures.push(bits_per_byte);
+        if let Some(stride) = suite.windows.stride {
+            let context = base.context;
+            warnings.push(format!("rows of {context} tokens, each {stride} further on: every token is counted once"));
+        }
         if base.lost_targets > 0 {
             let (lost, context) = (base.lost_targets, base.context);
             warnings.push(format!("{lost} tokens begin a row of {context} tokens or a document and are not predicted"));

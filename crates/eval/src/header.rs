@@ -22,10 +22,15 @@ pub(crate) struct Header {
     pub(crate) kind: SuiteKind,
     /// Text between a query and each choice; it ends with white space. Multiple choice only.
     pub(crate) delimiter: Option<String>,
+    /// Most tokens of a row. Text only.
+    pub(crate) window: Option<usize>,
+    /// Tokens that the next row begins further on. Text only.
+    pub(crate) stride: Option<usize>,
 }
 
 /// The header, where `line` is one: an object with `suite` and no key of an item.
-/// Errors: not JSON; an unknown key or kind; a blank name; a delimiter that fits neither the kind nor the choices.
+/// Errors: not JSON; an unknown key or kind; a blank name; a delimiter that fits neither the kind nor the choices;
+/// a window or stride that isn't a text's or leaves tokens out.
 pub(crate) fn header(path: &Path, line: Line<'_>) -> Result<Option<Header>, EvalError> {
     let keys = object(path, line)?;
     if !keys.contains_key("suite") || ITEM_KEYS.iter().any(|key| keys.contains_key(*key)) {
@@ -45,6 +50,20 @@ pub(crate) fn header(path: &Path, line: Line<'_>) -> Result<Option<Header>, Eval
                 "`delimiter` must end with white space, so that no token holds a part of it and of a choice",
             );
         }
+    }
+    match (header.window, header.stride) {
+        (None, None) => {}
+        _ if header.kind != SuiteKind::Text => {
+            return refuse("`window` and `stride` cut running text; only kind `text` has them");
+        }
+        (Some(window), _) if window < 2 => return refuse("`window` must be 2 or more tokens"),
+        (_, Some(0)) => return refuse("`stride` must be 1 or more tokens"),
+        (Some(window), Some(stride)) if stride > window => {
+            return refuse(&format!(
+                "`stride` is {stride}, beyond `window`, {window}: tokens between would be left out"
+            ));
+        }
+        _ => {}
     }
     Ok(Some(header))
 }

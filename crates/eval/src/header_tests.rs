@@ -80,6 +80,28 @@ fn the_split_is_that_of_lm_evaluation_harness() {
 }
 
 #[test]
+fn window_and_stride_cut_a_text_and_change_what_is_scored() {
+    let with = |settings: &str| {
+        let header = format!(r#"{{"suite": "prose", "kind": "text"{settings}}}"#);
+        let suite = parse(&header, "{\"input\": \"abcdefghij\"}\n").unwrap();
+        let tokens = suite.row_tokens(64).unwrap();
+        let scores = score(&suite, &tokenizer(), tokens, &mut Bigram::new(mixed), 100, &mut |_, _| {}).unwrap();
+        (tokens, scores.items.len(), scores.items.iter().map(|item| item.targets).sum::<usize>(), scores.lost_targets)
+    };
+    let (whole, rows, targets, lost) = with("");
+    assert_eq!((whole, rows), (64, 1));
+    let (tokens, apart, fewer, more) = with(r#", "window": 4"#);
+    assert_eq!((tokens, fewer as u64 + more), (4, targets as u64 + lost));
+    assert!(apart > 1 && fewer < targets, "the first token of a row has no prediction");
+    let (_, overlapping, all, same) = with(r#", "window": 4, "stride": 2"#);
+    assert!(overlapping > apart);
+    assert_eq!((all, same), (targets, lost), "every token is counted once");
+    let long = parse(r#"{"suite": "prose", "kind": "text", "window": 65}"#, "{\"input\": \"a\"}").unwrap();
+    let message = long.row_tokens(64).unwrap_err().to_string();
+    assert!(message.contains("`window` is 65, the model's context has 64 tokens"), "{message}");
+}
+
+#[test]
 fn faulty_headers_are_refused() {
     for (header, items, expected) in [
         (r#"{"suite": "q"}"#, QUESTION, "data/test.jsonl:1:14: missing field `kind`; found keys `suite`"),
@@ -91,6 +113,14 @@ fn faulty_headers_are_refused() {
         (r#"{"suite": "q", "kind": "multiple_choice", "delimiter": ""}"#, QUESTION, "must end with white space"),
         (r#"{"suite": "q", "kind": "pairs"}"#, QUESTION, "data/test.jsonl:2:60: missing field `prompt`"),
         (r#"{"suite": "q", "kind": "pairs"}"#, "", "there is a header and no item"),
+        (r#"{"suite": "q", "kind": "pairs", "stride": 4}"#, PAIRS, "only kind `text` has them"),
+        (r#"{"suite": "q", "kind": "text", "window": 1}"#, "{\"input\": \"a\"}", "`window` must be 2 or more"),
+        (r#"{"suite": "q", "kind": "text", "stride": 0}"#, "{\"input\": \"a\"}", "`stride` must be 1 or more"),
+        (
+            r#"{"suite": "q", "kind": "text", "window": 4, "stride": 5}"#,
+            "{\"input\": \"a\"}",
+            "`stride` is 5, beyond `window`, 4",
+        ),
         (
             r#"{"suite": "q", "kind": "classification"}"#,
             "{\"prompt\": \"a\", \"completion\": \"b\"}",

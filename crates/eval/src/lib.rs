@@ -21,10 +21,12 @@ mod headline;
 pub mod items;
 mod layout;
 mod lines;
+mod macro_f1;
 pub mod measures;
 mod packing;
 #[cfg(test)]
 mod pipeline_tests;
+mod reading;
 #[cfg(test)]
 mod reference_tests;
 pub mod report;

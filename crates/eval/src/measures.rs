@@ -17,6 +17,9 @@ pub enum MeasureKind {
     AccuracyPerCharacter,
     /// The same by NLL per byte of the choice (lm-evaluation-harness: `acc_bytes`).
     AccuracyPerByte,
+    /// Mean over the labels of the F1 of each (scikit-learn: `f1_score(average="macro")`).
+    #[serde(rename = "macro_f1")]
+    MacroF1,
     /// Sum of NLLs over sum of targets, in nats (R13).
     NllPerToken,
     /// `exp` of the NLL per token.
@@ -33,6 +36,7 @@ impl MeasureKind {
             Self::Accuracy => "accuracy",
             Self::AccuracyPerCharacter => "accuracy per character",
             Self::AccuracyPerByte => "accuracy per byte",
+            Self::MacroF1 => "macro F1",
             Self::NllPerToken => "NLL per token",
             Self::Perplexity => "perplexity",
             Self::BitsPerByte => "bits per byte",
@@ -42,7 +46,7 @@ impl MeasureKind {
     /// Whether more is better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
-        matches!(self, Self::Accuracy | Self::AccuracyPerCharacter | Self::AccuracyPerByte)
+        matches!(self, Self::Accuracy | Self::AccuracyPerCharacter | Self::AccuracyPerByte | Self::MacroF1)
     }
 }
 
@@ -76,7 +80,7 @@ pub struct Measure {
     /// Of the tuned model.
     pub tuned: f64,
     /// Tuned minus base. The interval of an accuracy is the t interval (cluster-robust where items have groups) joined
-    /// with Bonett and Price's; of NLL per token and bits per byte it is the bootstrap's; a perplexity has none.
+    /// with Bonett and Price's; of macro F1, NLL per token and bits per byte it is the bootstrap's; a perplexity has none.
     pub difference: WithInterval,
     /// Mean over items of the difference of an item's mean NLL, with its t interval: every item counts the same here,
     /// every token in `difference`. NLL per token only.

@@ -1,22 +1,14 @@
-//! Suites: what a model is evaluated on, and how a file or folder becomes one. The kind stands in the header (see
-//! `header`) or follows from the content: `{"prompt","completion"}` lines, `{"query","choices","gold"}` lines,
-//! `{"input"}` lines, or plain text. Scoring is in `score`.
+//! Suites: what a model is evaluated on, and how a file or folder becomes one. How the lines of a file are read is in
+//! `reading`, scoring in `score`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::EvalError;
-use crate::header::{Header, header};
-use crate::lines::{Line, fault, key_list, lines, object, record, utf8};
-
-/// Most labels that a set of completions may have and still be scored as a classification.
-pub const MOST_LABELS: usize = 20;
-/// Fewest items a label, on average over the suite, for a classification.
-pub const ITEMS_PER_LABEL: usize = 3;
-/// Fewest items of every single label for a classification.
-pub const ITEMS_OF_EACH_LABEL: usize = 2;
+use crate::lines::utf8;
+use crate::reading::{Parsed, json_lines};
 
 /// What a suite measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +94,19 @@ pub enum Items {
     Text(Vec<TextItem>),
 }
 
+/// How running text is cut into rows. Rows that overlap give every token some context and count it once: the strided
+/// perplexity of Hugging Face's documentation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Windows {
+    /// Most tokens of a row; None for the model's context, at most [`TEXT_ROW`].
+    pub window: Option<usize>,
+    /// Tokens that the next row begins further on; None where rows don't overlap.
+    pub stride: Option<usize>,
+}
+
+/// Most tokens of a row of text where the header names no window.
+pub const TEXT_ROW: usize = 2048;
+
 /// A set of items with what identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suite {
@@ -113,6 +118,8 @@ pub struct Suite {
     pub hash: String,
     /// The items.
     pub items: Items,
+    /// How texts are cut into rows.
+    pub windows: Windows,
     /// What a reader of the report should know about how the suite was read.
     pub notes: Vec<String>,
 }
@@ -134,19 +141,19 @@ impl Suite {
     pub fn from_bytes(path: &Path, content: &[u8]) -> Result<Self, EvalError> {
         let extension = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let text = utf8(path, content)?;
-        let (name, items, notes) = match extension {
+        let Parsed { name, items, windows, notes } = match extension {
             "jsonl" => json_lines(path, text)?,
             "json" => {
                 let message = "a suite is JSON Lines: one object a line, in a `.jsonl` file";
                 return Err(EvalError::Suite { path: path.into(), message: message.into() });
             }
-            _ => (None, Items::Text(vec![document(path, text)]), Vec::new()),
+            _ => Parsed::plain(Items::Text(vec![document(path, text)]), Vec::new()),
         };
         let mut hasher = blake3::Hasher::new();
         hasher.update(if extension == "jsonl" { b"jsonl\0" } else { b"text\0\0" });
         hash_part(&mut hasher, content);
         let hash = hasher.finalize().to_hex().to_string();
-        Ok(Self { name: name.unwrap_or_else(|| name_of(path)), path: path.into(), hash, items, notes })
+        Ok(Self { name: name.unwrap_or_else(|| name_of(path)), path: path.into(), hash, items, windows, notes })
     }
 
     /// What the suite measures.
@@ -191,6 +198,20 @@ impl Suite {
         place.unwrap_or_else(|| self.path.display().to_string())
     }
 
+    /// Most tokens of a row under a model whose context has that many. Errors: a window that is longer.
+    pub fn row_tokens(&self, context: usize) -> Result<usize, EvalError> {
+        match (self.kind(), self.windows.window) {
+            (SuiteKind::Text, None) => Ok(context.min(TEXT_ROW)),
+            (SuiteKind::Text, Some(window)) if window > context => {
+                let message =
+                    format!("`window` is {window}, the model's context has {context} tokens; use that or less");
+                Err(EvalError::Suite { path: self.path.clone(), message })
+            }
+            (SuiteKind::Text, Some(window)) => Ok(window),
+            _ => Ok(context),
+        }
+    }
+
     /// The group of an item, where it has one.
     #[must_use]
     pub fn group(&self, item: usize) -> Option<&str> {
@@ -219,219 +240,12 @@ impl Suite {
     }
 }
 
-/// Keys of a pair; Bedrock's prompt datasets call the completion `referenceResponse`. Further keys are counted in a note,
-/// since training files may carry some.
-#[derive(Deserialize)]
-struct PairRecord {
-    prompt: String,
-    #[serde(alias = "referenceResponse")]
-    completion: String,
-    group: Option<String>,
-}
-
-const PAIR_KEYS: &[&str] = &["prompt", "completion", "referenceResponse", "group"];
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ChoiceRecord {
-    query: String,
-    choices: Vec<String>,
-    gold: usize,
-    answer: Option<String>,
-    id: Option<String>,
-    group: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct InputRecord {
-    input: String,
-    group: Option<String>,
-}
-
-/// Name (the header's), items and notes of a suite.
-type Parsed = (Option<String>, Items, Vec<String>);
-
-/// The content of a JSON Lines text; the header decides the kind, else the first line.
-fn json_lines(path: &Path, text: &str) -> Result<Parsed, EvalError> {
-    let lines = lines(path, text)?;
-    let refuse = |message: &str| Err(EvalError::Suite { path: path.into(), message: message.into() });
-    let Some(&first) = lines.first() else { return refuse("the file has no lines") };
-    let Some(Header { suite, kind, delimiter }) = header(path, first)? else {
-        let kind = kind_of(path, first)?;
-        let (items, notes) = items(path, &lines, kind, None)?;
-        return Ok((None, items, notes));
-    };
-    let lines = &lines[1..];
-    if lines.is_empty() {
-        return refuse("there is a header and no item; add the items, one a line");
-    }
-    let (mut items, notes) = items(path, lines, kind, delimiter)?;
-    if let Items::Pairs { items, labels } = &mut items {
-        *labels = match kind {
-            SuiteKind::Classification => Some(named_labels(path, items)?),
-            _ => None,
-        };
-    }
-    Ok((Some(suite), items, notes))
-}
-
-/// The kind of a suite without a header, by the keys of its first line.
-fn kind_of(path: &Path, first: Line<'_>) -> Result<SuiteKind, EvalError> {
-    let keys = object(path, first)?;
-    let has = |key: &str| keys.contains_key(key);
-    if has("prompt") || has("completion") {
-        Ok(SuiteKind::Pairs)
-    } else if has("query") || has("choices") {
-        Ok(SuiteKind::MultipleChoice)
-    } else if has("input") && !has("output") {
-        Ok(SuiteKind::Text)
-    } else {
-        let found = if keys.is_empty() { "no keys".into() } else { key_list(keys.keys()) };
-        let message = format!(
-            "found {found}; a suite needs `prompt` and `completion`, or `query`, `choices` and \
-             `gold`, or `input`"
-        );
-        Err(fault(path, first.number, 1, message))
-    }
-}
-
-/// The items of lines of one kind; pairs with the labels of the label rule.
-fn items(
-    path: &Path,
-    lines: &[Line<'_>],
-    kind: SuiteKind,
-    delimiter: Option<String>,
-) -> Result<(Items, Vec<String>), EvalError> {
-    match kind {
-        SuiteKind::Pairs | SuiteKind::Classification => {
-            let items = pairs(path, lines)?;
-            let labels = label_set(&items);
-            Ok((Items::Pairs { items, labels }, extra_keys(path, lines, PAIR_KEYS)?))
-        }
-        SuiteKind::MultipleChoice => {
-            let (items, notes) = questions(path, lines)?;
-            Ok((Items::MultipleChoice { items, delimiter }, notes))
-        }
-        SuiteKind::Text => Ok((Items::Text(inputs(path, lines)?), extra_keys(path, lines, &["input", "group"])?)),
-    }
-}
-
-fn pairs(path: &Path, lines: &[Line<'_>]) -> Result<Vec<PairItem>, EvalError> {
-    let item = |line: &Line<'_>| {
-        let PairRecord { prompt, completion, group } = record(path, *line)?;
-        if completion.is_empty() {
-            let message = "`completion` is empty; there is nothing to score, remove the line";
-            return Err(fault(path, line.number, 1, message));
-        }
-        Ok(PairItem { line: line.number, prompt, completion, group })
-    };
-    lines.iter().map(item).collect()
-}
-
-/// The questions, and a note on each that has a choice twice, which is scored as it stands.
-fn questions(path: &Path, lines: &[Line<'_>]) -> Result<(Vec<ChoiceItem>, Vec<String>), EvalError> {
-    let mut notes = Vec::new();
-    let mut seen = HashMap::new();
-    let mut items = Vec::with_capacity(lines.len());
-    for &line in lines {
-        let record: ChoiceRecord = record(path, line)?;
-        let mut message = question_fault(&record);
-        if let Some(id) = &record.id
-            && let Some(earlier) = seen.insert(id.clone(), line.number)
-        {
-            message = Some(format!("`id` is `{id}`, which line {earlier} has already"));
-        }
-        if let Some(message) = message {
-            return Err(fault(path, line.number, 1, message));
-        }
-        let ChoiceRecord { query, choices, gold, group, .. } = record;
-        let twice = choices.iter().enumerate().find(|&(i, choice)| choices[..i].contains(choice));
-        notes.extend(twice.map(|(_, choice)| format!("line {}: choice `{choice}` is given twice", line.number)));
-        items.push(ChoiceItem { line: line.number, query, choices, gold, group });
-    }
-    Ok((items, notes))
-}
-
-/// What is wrong with a question, if anything.
-fn question_fault(record: &ChoiceRecord) -> Option<String> {
-    let ChoiceRecord { query, choices, gold, answer, .. } = record;
-    if query.trim().is_empty() {
-        // The first token of a row has no prediction, so a choice alone could not be scored.
-        return Some("`query` is blank; a choice is scored as what follows the query".into());
-    }
-    if choices.len() < 2 {
-        return Some(format!("{} in `choices`; give two or more", choices.len()));
-    }
-    let Some(right) = choices.get(*gold) else {
-        let last = choices.len() - 1;
-        return Some(format!("`gold` is {gold}; it counts from 0, so at most {last} here"));
-    };
-    if let Some(answer) = answer
-        && answer != right
-    {
-        return Some(format!("`answer` is `{answer}`, but `gold` points to `{right}`"));
-    }
-    choices.iter().position(|choice| choice.trim().is_empty()).map(|i| format!("choice {i} is blank"))
-}
-
-fn inputs(path: &Path, lines: &[Line<'_>]) -> Result<Vec<TextItem>, EvalError> {
-    let item = |line: &Line<'_>| {
-        let InputRecord { input, group } = record(path, *line)?;
-        if input.is_empty() {
-            return Err(fault(path, line.number, 1, "`input` is empty; remove the line"));
-        }
-        Ok(TextItem { path: path.into(), line: Some(line.number), text: input, group })
-    };
-    lines.iter().map(item).collect()
-}
-
-/// A note for each key that is not read, with the number of lines that have it.
-fn extra_keys(path: &Path, lines: &[Line<'_>], read: &[&str]) -> Result<Vec<String>, EvalError> {
-    let mut counts = BTreeMap::new();
-    for &line in lines {
-        for key in object(path, line)?.into_iter().map(|(key, _)| key) {
-            if !read.contains(&key.as_str()) {
-                *counts.entry(key).or_insert(0_usize) += 1;
-            }
-        }
-    }
-    let note = |(key, count)| format!("key `{key}` is not read; it stands in {count} lines");
-    Ok(counts.into_iter().map(note).collect())
-}
-
-fn completion_counts(items: &[PairItem]) -> BTreeMap<&str, usize> {
+pub(crate) fn completion_counts(items: &[PairItem]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
     for item in items {
         *counts.entry(item.completion.as_str()).or_insert(0) += 1;
     }
     counts
-}
-
-/// The labels in sorted order where completions are a small set: 2 to [`MOST_LABELS`] of them, each in
-/// [`ITEMS_OF_EACH_LABEL`] items or more, [`ITEMS_PER_LABEL`] times as many items as labels, and no blank prompt (a
-/// label alone loses its first token and could not be compared).
-fn label_set(items: &[PairItem]) -> Option<Vec<String>> {
-    let counts = completion_counts(items);
-    let small = (2..=MOST_LABELS).contains(&counts.len());
-    let repeated = counts.values().all(|&count| count >= ITEMS_OF_EACH_LABEL);
-    let enough = items.len() >= ITEMS_PER_LABEL * counts.len();
-    let asked = items.iter().all(|item| !item.prompt.trim().is_empty());
-    let labels = || counts.keys().map(|label| (*label).to_owned()).collect();
-    (small && repeated && enough && asked).then(labels)
-}
-
-/// The labels of a suite that its header calls a classification. Errors: fewer than two; a blank prompt, after which a
-/// label would lose its first token.
-fn named_labels(path: &Path, items: &[PairItem]) -> Result<Vec<String>, EvalError> {
-    if let Some(blank) = items.iter().find(|item| item.prompt.trim().is_empty()) {
-        return Err(fault(path, blank.line, 1, "`prompt` is blank; a label is scored as what follows the prompt"));
-    }
-    let counts = completion_counts(items);
-    if counts.len() < 2 {
-        let message = "all completions are the same label; a classification needs two or more".into();
-        return Err(EvalError::Suite { path: path.into(), message });
-    }
-    Ok(counts.into_keys().map(str::to_owned).collect())
 }
 
 fn document(path: &Path, text: &str) -> TextItem {
@@ -460,7 +274,7 @@ fn folder(path: &Path) -> Result<Suite, EvalError> {
     }
     let hash = hasher.finalize().to_hex().to_string();
     let (name, notes) = (name_of(path), Vec::new());
-    Ok(Suite { name, path: path.into(), hash, items: Items::Text(items), notes })
+    Ok(Suite { name, path: path.into(), hash, items: Items::Text(items), windows: Windows::default(), notes })
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), EvalError> {

@@ -1,6 +1,6 @@
-"""Reference values of crates/eval/src/statistics.rs, computed with scipy and numpy, and statsmodels for the random data sets.
+"""Reference values of crates/eval/src/statistics.rs, computed with scipy and numpy, statsmodels for the random data sets, and scikit-learn.
 
-Run `python3 reference_values.py` where scipy and statsmodels are installed; it prints the numbers that the Rust tests quote
+Run `python3 reference_values.py` where scipy, statsmodels and scikit-learn are installed; it prints the numbers that the Rust tests quote
 and writes random_statistics.json beside itself. The tests themselves
 need no Python. Formulas are written out where scipy has no function for them, with their source.
 """
@@ -87,6 +87,27 @@ for name, values, method in [("distinct", DISTINCT, "exact"), ("tied", TIED, "ap
                              ("25 exact", LONG[:25], "exact"), ("26 approximated", LONG[:26], "approx")]:
     test = lambda v: stats.wilcoxon(v, zero_method="wilcox", correction=False, alternative="greater", method=method)
     show(f"wilcoxon {name}, and negated", test(values).pvalue, test(-values).pvalue)
+
+# crates/eval/src/macro_f1.rs
+from sklearn.metrics import f1_score
+
+LABELS = np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3])
+ANSWERS = [np.array([0, 1, 0, 2, 0, 0, 1, 0, 2, 1, 0, 1, 0, 2, 0, 2, 0, 1, 0, 0]),
+           np.array([0, 0, 0, 0, 0, 0, 1, 0, 2, 1, 1, 1, 0, 1, 1, 2, 2, 1, 2, 0])]
+
+
+def macro_f1(labels, answers):
+    """Rows of resamples; f1_score(average="macro") of each, which takes the labels that occur."""
+    both, either = (np.stack([f(labels == label, answers == label).sum(1) for label in range(4)])
+                    for f in (np.logical_and, lambda right, answered: right.astype(int) + answered))
+    return np.nanmean(np.where(either > 0, 2 * both / np.maximum(either, 1), np.nan), axis=0)
+
+
+for answers in ANSWERS:
+    show("macro F1", f1_score(LABELS, answers, average="macro"), macro_f1(LABELS[None], answers[None])[0])
+picks = np.random.default_rng(11).integers(0, 20, (200_000, 20))
+show("macro F1, bootstrap 200,000", *np.percentile(
+    macro_f1(LABELS[picks], ANSWERS[1][picks]) - macro_f1(LABELS[picks], ANSWERS[0][picks]), [2.5, 97.5]))
 
 # crates/eval/src/reference_tests.rs: ten random data sets, written with what scipy and statsmodels say of them
 import json

@@ -8,15 +8,12 @@ use outcrop_data::check::contaminated;
 use outcrop_data::{SourceKind, TextTokenizer};
 use outcrop_eval::contamination::{self, item_texts};
 use outcrop_eval::{
-    CompareOptions, Comparison, Contamination, ScoreCache, ScoreKey, Scored, Scorer, Scores, Suite, SuiteKind,
-    check_gate, compare,
+    CompareOptions, Comparison, Contamination, ScoreCache, ScoreKey, Scored, Scorer, Scores, Suite, check_gate, compare,
 };
 use outcrop_job::hyperparameters::Dtype;
 use outcrop_job::{Hyperparameters, Locations};
 use std::path::{Path, PathBuf};
 
-/// Most tokens of a row of running text in a suite.
-const TEXT_ROW: usize = 2048;
 /// Most tokens of a packed batch.
 const BATCH_TOKENS: usize = 4096;
 
@@ -108,7 +105,7 @@ pub(crate) fn score(
     let total: usize = suites.task.iter().chain(&suites.general).map(Suite::len).sum();
     let mut before = 0;
     for suite in suites.task.iter().chain(&suites.general) {
-        let context = if suite.kind() == SuiteKind::Text { context.min(TEXT_ROW) } else { context };
+        let context = suite.row_tokens(context)?;
         let key = ScoreKey {
             model_hash: model_hash.into(),
             suite_hash: suite.hash.clone(),
