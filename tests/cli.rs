@@ -60,7 +60,9 @@ fn wrong_arguments_exit_with_2_and_say_what_would_be_right() {
     wrong(&["trian", "job.json"], "'train'");
     wrong(&["train"], "<REQUEST>");
     wrong(&["train", "job.json", "--resume", "abcdefghijk1"], "cannot be used with");
-    wrong(&["models", "export", "base", "out", "--dtype", "int8"], "[possible values: f32, bf16, f16]");
+    wrong(&["models", "export", "base", "out", "--dtype", "int8"], "[possible values: f32, bf16, f16, q8_0]");
+    wrong(&["models", "export", "base"], "<OUT|--out <OUT>>");
+    wrong(&["models", "export", "base", "out", "--out", "other"], "cannot be used with");
     let generate = |option: &str, value: &str, message: &str| {
         wrong(&["generate", "--model", "base", "--prompt", "the", option, value], message);
     };
@@ -338,6 +340,32 @@ fn r30_an_export_in_16_bits_is_half_the_size_and_says_what_it_lost() {
     assert!(tensors.tensors().iter().all(|(_, tensor)| tensor.dtype() == safetensors::Dtype::BF16));
     let config: Value = serde_json::from_str(&fs_err::read_to_string(bench.path("half/config.json")).unwrap()).unwrap();
     assert_eq!(config["dtype"], "bfloat16");
+}
+
+#[test]
+fn r30_r34_an_export_as_gguf_is_the_model_and_smaller_in_fewer_bits() {
+    let bench = Bench::new();
+    let export = |arguments: &[&str]| stdout(&bench, &[&["models", "export", "pebble"], arguments].concat());
+    let exact = export(&["--format", "gguf", "--out", "wide.gguf"]);
+    assert!(
+        exact.starts_with("wide.gguf\nread back and compared on 3 prompts: logits differ by at most 0.0e0\n"),
+        "{exact}"
+    );
+    let rounded = export(&["narrow.gguf", "--format", "gguf", "--dtype", "q8_0"]);
+    assert!(rounded.contains("% of the values are rounded to 8 bits"), "{rounded}");
+    let size = |file| fs_err::metadata(bench.path(file)).unwrap().len();
+    assert!(size("wide.gguf") > 3 * size("narrow.gguf"));
+    let generate =
+        |model| stdout(&bench, &["generate", "--model", model, "--prompt", "The weather", "--max-tokens", "20"]);
+    assert_eq!(generate("wide.gguf"), generate("pebble"));
+    let message = refused(&bench, &["models", "export", "pebble", "wide.gguf", "--format", "gguf"]);
+    assert_eq!(message, "wide.gguf: exists already; choose another name");
+    for arguments in [["other.gguf", "--format", "hf"], ["other", "--format", "gguf"]] {
+        let message = refused(&bench, &[&["models", "export", "pebble"], &arguments[..]].concat());
+        assert!(message.ends_with("a name that ends in `.gguf` and --format gguf belong together"), "{message}");
+    }
+    let message = refused(&bench, &["models", "export", "pebble", "folder", "--dtype", "q8_0"]);
+    assert_eq!(message, "--dtype q8_0 is a type of GGUF files; add --format gguf");
 }
 
 #[test]
