@@ -61,7 +61,7 @@ fn wrong_arguments_exit_with_2_and_say_what_would_be_right() {
     wrong(&["train"], "<REQUEST>");
     wrong(&["train", "job.json", "--resume", "abcdefghijk1"], "cannot be used with");
     wrong(&["models", "export", "base", "out", "--dtype", "int8"], "[possible values: f32, bf16, f16, q8_0]");
-    wrong(&["models", "export", "base"], "<OUT|--out <OUT>>");
+    wrong(&["models", "export", "base"], "<OUT>");
     wrong(&["models", "export", "base", "out", "--out", "other"], "cannot be used with");
     let generate = |option: &str, value: &str, message: &str| {
         wrong(&["generate", "--model", "base", "--prompt", "the", option, value], message);

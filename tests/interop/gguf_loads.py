@@ -34,7 +34,7 @@ def run(binary, *arguments):
 
 
 def greedy(model, prompt):
-    """Text after the prompt, and for each new token how much likelier it is than the next, in nats, and the text so far."""
+    """The prompt's tokens, the new ones, and how much likelier each of them, or the end, was than the next, in nats."""
     tokens = model.tokenize(prompt.encode(), add_bos=model.metadata["tokenizer.ggml.add_bos_token"] == "true", special=True)
     model.reset()
     model.eval(tokens)
@@ -42,9 +42,9 @@ def greedy(model, prompt):
     while len(new) < NEW_TOKENS:
         logits = model.scores[model.n_tokens - 1]
         best = int(numpy.argmax(logits))
+        gaps.append(float(logits[best] - numpy.partition(logits, -2)[-2]))
         if best == model.token_eos():
             break
-        gaps.append(float(logits[best] - numpy.partition(logits, -2)[-2]))
         new.append(best)
         model.eval([best])
     return tokens, new, gaps
@@ -68,7 +68,8 @@ def check(binary, name, folder):
             printable = ours.rstrip("\ufffd")
             if theirs.rstrip("\ufffd") == printable:
                 continue
-            same = next(i for i in range(len(new) + 1) if not printable.startswith(text_of(model, new[: i + 1]).rstrip("\ufffd")))
+            parts = (text_of(model, new[: i + 1]).rstrip("\ufffd") for i in range(len(new)))
+            same = next((i for i, text in enumerate(parts) if not printable.startswith(text)), len(new))
             message = f"{dtype}: after {prompt!r} ({ids}) llama.cpp says {theirs!r}, outcrop {ours!r}; gap {gaps[same:same + 1]}"
             assert same < len(gaps) and gaps[same] < NEAR[dtype], message
             near += 1
