@@ -113,6 +113,26 @@ fn r32_every_form_begins_with_the_verdict() {
 }
 
 #[test]
+fn r24_the_plans_error_is_recorded_and_shown() {
+    let bench = bench();
+    let run = job(&bench, "planned", &[]);
+    let error = &report_json(&run)["plan_error"];
+    let number = |name: &str| error[name].as_f64().unwrap();
+    let seconds: f64 = run.job().steps("seconds").iter().sum();
+    assert!((number("seconds") - seconds).abs() < 1e-9 && number("secondsRatio") > 0.0, "{error}");
+    let most = run.job().steps("memory_bytes").into_iter().fold(0.0, f64::max);
+    assert_eq!((number("memoryBytes"), number("memoryRatio")), (most, most / number("plannedMemoryBytes")));
+    let shown = bench.outcrop().args(["jobs", "show", run.id()]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert_eq!(shown.matches("against the plan: ").count(), 2, "{shown}");
+    assert!(report(&run, "report.html").contains("time against plan"));
+    let ends = [("earlyStoppingPatience", "1"), ("earlyStoppingThreshold", "0.1"), ("epochCount", "6")];
+    let ends = [&ends[..], &[("learningRate", "0.000001")]].concat();
+    let stopped = job(&bench, "stopped", &ends);
+    assert!(!stopped.job().events_of("stopped_early").is_empty() && report_json(&stopped)["plan_error"].is_null());
+}
+
+#[test]
 fn items_and_their_counts_agree_in_every_form() {
     let bench = bench();
     let run = job(&bench, "items", &[]);

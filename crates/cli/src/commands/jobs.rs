@@ -4,7 +4,7 @@
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use outcrop_job::sweep::{SweepFolder, TrialStatus};
-use outcrop_job::{Event, Home, JobFolder, JobStatus, Record, home, timestamp};
+use outcrop_job::{Event, Home, JobFolder, JobStatus, PlanError, Record, home, timestamp};
 use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
@@ -90,6 +90,10 @@ fn show(job: &JobFolder) -> anyhow::Result<()> {
     let mut text = String::new();
     if let Ok(plan) = job.read_plan() {
         text.push_str(&crate::terminal::plan(&plan));
+        if let Some(error) = PlanError::of(&plan, &records) {
+            let (time, memory) = (error.time_in_words(), error.memory_in_words());
+            text.push_str(&format!("against the plan: {time}\nagainst the plan: {memory}\n"));
+        }
     }
     text.push_str(&format!("status    {}\nprogress  {}\n", state(job, &records)?, progress(&records)));
     if let Some(Event::Failed { message }) = records.last().map(|record| &record.event) {

@@ -2,7 +2,7 @@
 
 use super::JobPart;
 use outcrop_job::plan::DataSet;
-use outcrop_job::{Event, Record};
+use outcrop_job::{Event, PlanError, Record};
 
 /// The plan and its course.
 pub(super) fn facts(job: &JobPart) -> Vec<(&'static str, String)> {
@@ -37,6 +37,10 @@ pub(super) fn facts(job: &JobPart) -> Vec<(&'static str, String)> {
         Event::Kept { kept_step, message, .. } => Some(format!("of step {}: {message}", thousands(*kept_step))),
         _ => None,
     };
+    if let Some(error) = PlanError::of(plan, job.records) {
+        facts.push(("time against plan", error.time_in_words()));
+        facts.push(("memory against plan", error.memory_in_words()));
+    }
     facts.extend(last(job.records, stopped).map(|text| ("stopped early", text)));
     facts.extend(last(job.records, kept).map(|text| ("model", text)));
     facts.extend(last(job.records, changed).map(|text| ("changed", text)));

@@ -5,7 +5,7 @@ use super::suites::SuiteItems;
 use super::{Context, curves, warnings};
 use crate::{Result, TrainError};
 use outcrop_eval::{Comparison, Contamination};
-use outcrop_job::Plan;
+use outcrop_job::{Plan, PlanError};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,6 +26,7 @@ struct Report<'a> {
     contamination: &'a [Contamination],
     suites: &'a [SuiteItems<'a>],
     plan: Option<&'a Plan>,
+    plan_error: Option<PlanError>,
     curves: Option<curves::Curves>,
     model: Option<Value>,
 }
@@ -46,6 +47,7 @@ pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &C
         contamination: context.contamination,
         suites,
         plan: job.map(|job| job.plan),
+        plan_error: job.and_then(|job| PlanError::of(job.plan, job.records)),
         curves: job.map(|job| curves::Curves::of(job.records)),
         model: model.map(without_comparison),
     };
