@@ -46,6 +46,8 @@ enum Command {
     Data(commands::data::Data),
     /// List jobs, show one, stop one, follow its log
     Jobs(commands::jobs::Jobs),
+    /// What a job will take: memory, steps, time, cost; with --rehearse some steps are really trained
+    Plan(commands::plan::PlanCommand),
     /// What of the disk can go: caches, checkpoints that nothing needs, leftovers; with --yes it goes
     Prune(commands::prune::Prune),
     /// Answer Bedrock's API on this machine, for unmodified clients
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::GenerateWorker(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Jobs(command) => command.run(),
+        Command::Plan(command) => command.run(),
         Command::Prune(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Bedrock(command) => command.run(),

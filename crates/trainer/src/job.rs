@@ -78,6 +78,15 @@ impl Job {
 
     /// As [`Job::open`]; what the trunk gives for suites is kept in `trunk` where the head alone trains.
     pub(crate) fn open_with(inputs: Inputs, trunk: Option<TrunkCache>, observer: &mut dyn Observer) -> Result<Self> {
+        let mut job = Self::prepare(inputs, observer)?;
+        job.trunk = trunk.filter(|_| job.plan.hyperparameters.trainable == Trainable::Head);
+        let hash = job.plan.base.hash.clone();
+        job.base_scores = job.score(&hash, Stage::ScoringBase, observer)?;
+        Ok(job)
+    }
+
+    /// [`Job::open`] but for the base's scores: enough for a plan and for a rehearsal.
+    pub fn prepare(inputs: Inputs, observer: &mut dyn Observer) -> Result<Self> {
         outcrop_kernels::allocator::keep_freed_pages();
         let device = outcrop_kernels::device::open(inputs.device)?;
         let models = ModelStore::new(inputs.home.models_dir());
@@ -118,7 +127,7 @@ impl Job {
         warnings.extend(Aliases::read(inputs.home)?.note(&inputs.request.base_model_identifier));
         let feature_cache = plan_features(&inputs, &mut plan, &decoder, &data, &mut warnings)?;
         let recompute = recompute(plan.recompute);
-        let mut job = Self {
+        Ok(Self {
             plan,
             tokenizer,
             decoder,
@@ -134,12 +143,9 @@ impl Job {
             masters,
             warnings,
             extra_parameters,
-            trunk: trunk.filter(|_| inputs.hyperparameters.trainable == Trainable::Head),
+            trunk: None,
             feature_cache,
-        };
-        let hash = job.plan.base.hash.clone();
-        job.base_scores = job.score(&hash, Stage::ScoringBase, observer)?;
-        Ok(job)
+        })
     }
 
     /// Makes this the job of another trial on the same base, data and boundary: another folder and other settings, and

@@ -22,6 +22,7 @@ mod pages;
 mod planner;
 mod preflight;
 mod recorder;
+pub mod rehearsal;
 pub mod report;
 mod run;
 mod schedule;

@@ -10,9 +10,11 @@ use outcrop_kernels::Gradients;
 use std::time::Instant;
 
 /// Seconds that a probe took: in the frozen trunk, and in all else.
-struct Took {
-    trunk: f64,
-    step: f64,
+pub(crate) struct Took {
+    pub(crate) trunk: f64,
+    pub(crate) step: f64,
+    /// Loss of the batches before the update; NaN where they have no targets.
+    pub(crate) loss: f64,
 }
 
 /// Runs the probes, and puts the estimate of the time of the steps behind `done` into the plan. With a feature store the
@@ -22,7 +24,7 @@ pub(crate) fn probe(job: &mut Job, gradients: &mut Gradients, optimizer: &mut Op
     let (mut trunk, mut step) = (Vec::new(), Vec::new()); // seconds per token of a step
     for (index, (number, batches)) in probes(job)?.into_iter().enumerate() {
         let tokens: usize = batches.iter().map(|batch| batch.tokens.len()).sum();
-        let took = run(job, &batches, gradients, optimizer).map_err(|error| job.locate(error, number))?;
+        let took = run(job, &batches, gradients, optimizer, 0.0).map_err(|error| job.locate(error, number))?;
         if index > 0 {
             trunk.push(took.trunk / tokens.max(1) as f64); // the first run also touches fresh memory
             step.push(took.step / tokens.max(1) as f64);
@@ -60,9 +62,16 @@ fn probes(job: &Job) -> Result<Vec<(u64, Vec<Batch>)>> {
     Ok(probes)
 }
 
-fn run(job: &Job, batches: &[Batch], gradients: &mut Gradients, optimizer: &mut Optimizer) -> Result<Took> {
+/// One step on these batches at this rate, timed. At rate zero no weight changes.
+pub(crate) fn run(
+    job: &Job,
+    batches: &[Batch],
+    gradients: &mut Gradients,
+    optimizer: &mut Optimizer,
+    learning_rate: f64,
+) -> Result<Took> {
     if batches.iter().all(|batch| batch.targets.is_empty()) {
-        return Ok(Took { trunk: 0.0, step: 0.0 });
+        return Ok(Took { trunk: 0.0, step: 0.0, loss: f64::NAN });
     }
     let begin = Instant::now();
     let boundary = Boundary::new(&job.decoder, job.plan.hyperparameters.trainable);
@@ -78,8 +87,8 @@ fn run(job: &Job, batches: &[Batch], gradients: &mut Gradients, optimizer: &mut 
         None => step::run(job, None, batches, &[], optimizer, gradients)?,
     };
     match factors {
-        Some(factors) => optimizer.update_head(&job.weights, &factors, 0.0, result.clip_factor)?,
-        None => optimizer.update(job.named_weights(), gradients, 0.0, result.clip_factor)?,
+        Some(factors) => optimizer.update_head(&job.weights, &factors, learning_rate, result.clip_factor)?,
+        None => optimizer.update(job.named_weights(), gradients, learning_rate, result.clip_factor)?,
     }
-    Ok(Took { trunk, step: begin.elapsed().as_secs_f64() })
+    Ok(Took { trunk, step: begin.elapsed().as_secs_f64(), loss: result.loss })
 }

@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod generate_worker;
 pub(crate) mod jobs;
 pub(crate) mod models;
+pub(crate) mod plan;
 pub(crate) mod prune;
 pub(crate) mod serve;
 pub(crate) mod settings;

@@ -228,7 +228,7 @@ fn atomic_start(folder: &JobFolder, start: &Path) -> anyhow::Result<()> {
 }
 
 /// Everything that is wrong with a request, one line each.
-fn check(request: &Request, file: &str) -> anyhow::Result<Hyperparameters> {
+pub(super) fn check(request: &Request, file: &str) -> anyhow::Result<Hyperparameters> {
     let mut problems: Vec<String> = Vec::new();
     if let Err(violations) = request.validate(Origin::File) {
         problems.extend(violations.iter().map(|violation| format!("{file}: {violation}")));
