@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_loss_above_the_bases_is_told_from_noise() {
-        let pairs = |change: f64| (0..8).map(|step| (3.0, 3.0 + change + [0.1, -0.2, 0.15, -0.05][step % 4]));
+        let pairs = |change: f64| (0..8).map(move |step| (3.0, 3.0 + change + [0.1, -0.2, 0.15, -0.05][step % 4]));
         assert_eq!((worse(&pairs(0.02).collect::<Vec<_>>()), worse(&pairs(-1.0).collect::<Vec<_>>())), (None, None));
         let told = worse(&pairs(1.0).collect::<Vec<_>>()).unwrap();
         assert_eq!(told, "its last steps have a loss of 4.000, where the untouched base has 3.000");

@@ -189,7 +189,7 @@ fn the_trials_of_an_unfinished_sweep_stay_as_they_are() {
     let bench = Bench::new();
     bench.job(JOB, completed());
     let name = bench.checkpoint(JOB, 1, None);
-    assert_eq!(bench.free(), [name.clone()]);
+    assert_eq!(bench.free(), std::slice::from_ref(&name));
     let sweep = bench.home.sweeps_dir().join("sweepsweep01");
     fs_err::create_dir_all(&sweep).unwrap();
     fs_err::write(sweep.join("sweep.json"), "{}").unwrap();
@@ -242,9 +242,9 @@ fn the_trials_of_an_unfinished_sweep_stay_as_they_are() {
     };
     sweep.append(&result(1)).unwrap();
     assert!(bench.free().is_empty(), "trial 2 is to come");
-    assert_eq!(remove(&bench.home, &[name.clone()]).unwrap().passed_over, [name.clone()]);
+    assert_eq!(remove(&bench.home, std::slice::from_ref(&name)).unwrap().passed_over, std::slice::from_ref(&name));
     sweep.append(&result(2)).unwrap();
-    assert_eq!(bench.free(), [name.clone()]);
+    assert_eq!(bench.free(), std::slice::from_ref(&name));
     bench.caches();
     let lock = sweep.lock().unwrap();
     assert!(bench.free().is_empty(), "it runs again: {:?}", bench.free());

@@ -13,7 +13,7 @@ pub(super) fn list(state: &AppState) -> Result<Answer, ApiError> {
             rows.push(sweep);
         }
     }
-    rows.sort_by(|a, b| b.0.cmp(&a.0));
+    rows.sort_by_key(|row| std::cmp::Reverse(row.0));
     let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).collect();
     let body = templates::render("sweeps.html", context! { rows })?;
     Ok(Answer::Page { section: "sweeps", title: "Sweeps".to_string(), body, live: None })
