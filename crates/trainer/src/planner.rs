@@ -10,6 +10,7 @@ use outcrop_job::plan::{BasePlan, DataPlan, StepPlan, TrainablePlan};
 use outcrop_job::{Hyperparameters, Plan};
 use outcrop_kernels::head_step;
 use outcrop_model::Base;
+use std::path::Path;
 
 /// Most tokens of a forward and backward pass where the request doesn't say and memory allows: matmuls run at full
 /// speed from some hundred rows on, and activations grow with every one.
@@ -51,17 +52,7 @@ pub(crate) fn plan(
     let (load, mut warnings) = fit(spec, load, settings, inputs.resumed, largest_step, available)?;
     warnings.extend(outcrop_kernels::device::notice(&device));
     let model_bytes = trainable_parameters * 4;
-    // the newest, the best, the one that is being written, and the last within the limit on forgetting
-    let checkpoints = settings.keep_checkpoints + 2 + u64::from(settings.max_forgetting.is_some());
-    let disk_bytes = (model_bytes + load.optimizer_bytes) * checkpoints + model_bytes;
-    if let Some(free) = memory::disk_available(inputs.folder.root()).filter(|free| *free < disk_bytes) {
-        return Err(TrainError::Plan(format!(
-            "`{}` has {} MB free, the run's checkpoints and model take up to {} MB; free some or set keepCheckpoints lower",
-            inputs.folder.root().display(),
-            free / 1_000_000,
-            disk_bytes / 1_000_000
-        )));
-    }
+    let disk_bytes = disk_bytes(settings, model_bytes, load.optimizer_bytes, inputs.folder.root())?;
     let plan = Plan {
         engine_version: env!("CARGO_PKG_VERSION").into(),
         job_id: inputs.job_id.into(),
@@ -98,6 +89,22 @@ pub(crate) fn plan(
         time: None,
     };
     Ok((plan, [data.warnings.clone(), warnings].concat()))
+}
+
+/// Bytes that checkpoints and the model take at most. Errors: the disk at `root` has less.
+fn disk_bytes(settings: &Hyperparameters, model_bytes: u64, optimizer_bytes: u64, root: &Path) -> Result<u64> {
+    // the newest, the best, the one that is being written, and the last within the limit on forgetting
+    let checkpoints = settings.keep_checkpoints + 2 + u64::from(settings.max_forgetting.is_some());
+    let bytes = (model_bytes + optimizer_bytes) * checkpoints + model_bytes;
+    match memory::disk_available(root).filter(|free| *free < bytes) {
+        Some(free) => Err(TrainError::Plan(format!(
+            "`{}` has {} MB free, the run's checkpoints and model take up to {} MB; free some or set keepCheckpoints lower",
+            root.display(),
+            free / 1_000_000,
+            bytes / 1_000_000
+        ))),
+        None => Ok(bytes),
+    }
 }
 
 /// Whether every step's gradient is taken in factors and never written down: AdamW on a head of f32, few targets a step.
