@@ -94,12 +94,16 @@ fn a_sweep_goes_on_after_a_prune_as_if_there_had_been_none() {
     let mut request = bench.request(&[("schedule", "constant")]);
     request["hyperParameters"]["learningRate"] = json!(["0.001", "0.003", "0.01", "0.03"]);
     request["validationDataConfig"] = json!({"validators": [{"s3Uri": "validation.jsonl"}]});
-    bench.write("sweep.json", request.to_string());
-    bench.outcrop().args(["sweep", "sweep.json"]).assert().success();
+    // names of their own: those made of the time are the same within a second
+    for name in ["whole", "pruned"] {
+        request["jobName"] = json!(name);
+        bench.write(&format!("{name}.json"), request.to_string());
+    }
+    bench.outcrop().args(["sweep", "whole.json"]).assert().success();
     let whole = names(&bench.path("home/sweeps")).pop().unwrap();
     let mut command = std::process::Command::new(BINARY);
     command.env("OUTCROP_HOME", bench.path("home")).env("HOME", bench.path("nobody")).env("HF_HOME", bench.path("hub"));
-    command.args(["sweep", "sweep.json"]).current_dir(bench.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(["sweep", "pruned.json"]).current_dir(bench.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut running = Running::of(command.spawn().unwrap());
     let mut sweep = None;
     running.wait_until(|| {

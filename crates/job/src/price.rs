@@ -52,7 +52,10 @@ impl FromStr for Price {
 
 impl fmt::Display for Price {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        write!(formatter, "{} {}", self.per_hour, self.currency)
+        match self.currency.as_str() {
+            "" => write!(formatter, "{}", self.per_hour),
+            currency => write!(formatter, "{} {currency}", self.per_hour),
+        }
     }
 }
 
@@ -67,6 +70,7 @@ mod tests {
         assert_eq!(price("0.36 EUR").unwrap().of(3_600.0), "0.3600 EUR");
         assert_eq!(price("2$").unwrap().of(7_200.0), "4.00 $");
         assert_eq!(price("2").unwrap().of(0.0), "0.00");
+        assert_eq!((price("2").unwrap().to_string(), price("2$").unwrap().to_string()), ("2".into(), "2 $".into()));
         for text in ["", "EUR", "-1", "1e400", "1.2.3", "1 2", "1 a very long currency", "nan"] {
             assert!(price(text).unwrap_err().to_string().contains("is no price per hour"), "{text}");
         }

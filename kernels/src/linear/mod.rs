@@ -26,6 +26,7 @@ pub fn forward(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 
 /// `y + bias`, a row at a time. Shapes: y (T, O), bias (O) -> (T, O). Errors: shapes that don't fit.
 pub fn add_bias(y: Tensor, bias: &Tensor) -> Result<Tensor> {
+    arguments::check("linear bias", &[("y", &y), ("bias", bias)])?;
     if y.dims2()?.1 != bias.dims1()? {
         bail!("linear bias: y {:?} doesn't fit bias {:?}", y.shape(), bias.shape())
     }

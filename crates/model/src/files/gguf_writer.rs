@@ -242,11 +242,9 @@ mod tests {
             write(&file, &decoder, &base, "pebble", dtype, None).unwrap();
             let content = gguf::header(&file).unwrap();
             let rounded = check(&file, &content, &decoder, dtype).unwrap();
-            assert_eq!(
-                rounded > 0.0,
-                matches!(dtype, GgmlDType::Q8_0),
-                "pebble's weights are bf16: {dtype:?} {rounded}"
-            );
+            // pebble's weights are bf16, some of them below the normal numbers of f16
+            let rounds = matches!(dtype, GgmlDType::F16 | GgmlDType::Q8_0);
+            assert_eq!(rounded > 0.0, rounds, "{dtype:?} {rounded}");
             let mut weights = base.weights(DType::F32, &Device::Cpu).unwrap();
             let changed = weights.get(name).unwrap().affine(1.02, 0.0).unwrap();
             weights.insert(name, changed);

@@ -47,10 +47,16 @@ impl Runner {
     }
 
     fn look_at(&mut self, state: &AppState, launch: &Launch, job: &Evaluation, most: usize) -> Result<(), ApiError> {
+        let folder = folder(state, &job.id);
+        if job.phase == Phase::Waiting && is_locked(&folder)? {
+            // A service that was killed had started it, and hadn't said so yet.
+            state.store().change_evaluation(&job.id, |job| job.phase = Phase::Running)?;
+            self.running.insert(job.id.clone(), Process::Adopted);
+            return Ok(());
+        }
         if job.phase == Phase::Waiting {
             return if self.running.len() < most { self.start(state, launch, job) } else { Ok(()) };
         }
-        let folder = folder(state, &job.id);
         let ended = match self.running.get_mut(&job.id) {
             Some(Process::Own(child)) => child.try_wait()?.map(Some),
             Some(Process::Adopted) if is_locked(&folder)? => None,
