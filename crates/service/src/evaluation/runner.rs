@@ -48,12 +48,6 @@ impl Runner {
 
     fn look_at(&mut self, state: &AppState, launch: &Launch, job: &Evaluation, most: usize) -> Result<(), ApiError> {
         let folder = folder(state, &job.id);
-        if job.phase == Phase::Waiting && is_locked(&folder)? {
-            // A service that was killed had started it, and hadn't said so yet.
-            state.store().change_evaluation(&job.id, |job| job.phase = Phase::Running)?;
-            self.running.insert(job.id.clone(), Process::Adopted);
-            return Ok(());
-        }
         if job.phase == Phase::Waiting {
             return if self.running.len() < most { self.start(state, launch, job) } else { Ok(()) };
         }
@@ -85,10 +79,21 @@ impl Runner {
     fn start(&mut self, state: &AppState, launch: &Launch, job: &Evaluation) -> Result<(), ApiError> {
         let folder = folder(state, &job.id);
         fs_err::create_dir_all(&folder)?;
+        // Said before it is done: whoever stops the job meanwhile, and a service that comes after this one, know of it.
+        let mut begins = false;
+        state.store().change_evaluation(&job.id, |job| {
+            begins = job.status == JobStatus::InProgress;
+            if begins {
+                job.phase = Phase::Running;
+            }
+        })?;
+        if !begins {
+            return Ok(());
+        }
         match spawn(state, launch, job, &folder) {
             Ok(child) => {
                 let pid = child.id();
-                state.store().change_evaluation(&job.id, |job| (job.phase, job.pid) = (Phase::Running, Some(pid)))?;
+                state.store().change_evaluation(&job.id, |job| job.pid = Some(pid))?;
                 self.running.insert(job.id.clone(), Process::Own(child));
                 Ok(())
             }
