@@ -87,7 +87,8 @@ async def training(service, connection, name):
     return job
 
 
-async def stop(service, connection, name):
+async def stop(service, name):
+    connection = await Connection().open(service)  # one that was silent for the whole run would be closed by now
     await connection.send("POST", f"/model-customization-jobs/{name}/stop")
     while (await connection.send("GET", f"/model-customization-jobs/{name}"))[1]["status"] in ("InProgress", "Stopping"):
         await asyncio.sleep(0.2)
@@ -134,7 +135,7 @@ async def measure(service, strict):
         requests = (paced(connection, number, times, errors) for number, connection in enumerate(connections))
         alone += await turn(service, job, asyncio.sleep(SECONDS))
         loaded += await turn(service, job, asyncio.gather(*requests))
-    await stop(service, control, "trains")
+    await stop(service, "trains")
     assert not errors, errors[:3]
     longer = statistics.median(loaded) / statistics.median(alone) - 1
     print(f"{len(times)} requests over {CONNECTIONS} connections beside a job: p99 {p99(times):.1f} ms")
