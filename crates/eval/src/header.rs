@@ -1,5 +1,5 @@
-//! The optional first line of a JSON Lines suite: its name, its kind, and how its texts are joined. It is strict, so
-//! that a misspelt setting can't be passed over. What the lines after it hold is read in `suite`.
+//! The optional first line of a JSON Lines suite: its name, its kind, how its texts are joined or cut. It is strict, so
+//! that a misspelt setting can't be passed over. What the lines after it hold is read in `reading`.
 
 use std::path::Path;
 

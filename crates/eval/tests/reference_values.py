@@ -1,4 +1,4 @@
-"""Reference values of crates/eval/src/statistics.rs, computed with scipy and numpy, statsmodels for the random data sets, and scikit-learn.
+"""Reference values of the statistics in crates/eval, by scipy and numpy, statsmodels (random data sets) and scikit-learn (macro F1).
 
 Run `python3 reference_values.py` where scipy, statsmodels and scikit-learn are installed; it prints the numbers that the Rust tests quote
 and writes random_statistics.json beside itself. The tests themselves
