@@ -16,8 +16,8 @@ use std::time::Duration;
 
 /// Values of a file, roughly: a killed extraction loses at most one file's work.
 const FILE_VALUES: usize = 8 * 1024 * 1024;
-/// Tokens of a pass of the trunk.
-const PASS_TOKENS: usize = 2048;
+/// Tokens of a pass of the trunk: enough for the products, and little of a job's memory.
+const PASS_TOKENS: usize = 1024;
 
 /// The features of a shard, all there.
 #[derive(Debug)]
