@@ -2,7 +2,7 @@
 //! its content.
 
 use crate::decoder::Decoder;
-use crate::files::{chat_template, gguf, gguf_tokenizer, safetensors};
+use crate::files::{chat_template, gguf, gguf_tokenizer, inside, safetensors, tokenizer_json};
 use crate::spec::Spec;
 use crate::weights::Weights;
 use crate::{ModelError, Result, families};
@@ -43,7 +43,9 @@ impl Base {
                     "has no `config.json`; a base is a Hugging Face folder or a .gguf file",
                 ));
             }
-            let config = read_json(&file)?;
+            let own = ["config.json", safetensors::INDEX].into_iter().chain(COMPANIONS).map(|name| path.join(name));
+            inside::check(path, &own.filter(|file| file.exists()).collect::<Vec<_>>())?;
+            let config = inside::json(&file)?;
             let spec = families::spec(&config).map_err(|e| ModelError::invalid(path, e.to_string()))?;
             return Ok(Self { path: path.into(), config, spec, gguf: None });
         }
@@ -133,7 +135,7 @@ impl Base {
                 "has no `tokenizer.json`; convert the tokenizer to the fast format first",
             ));
         }
-        Tokenizer::from_file(&file).map_err(|e| ModelError::invalid(&file, format!("is not a readable tokenizer: {e}")))
+        tokenizer_json::read(&file)
     }
 
     /// The token that begins a text, where there is one: `bos_token` of tokenizer_config.json, else the config's.
@@ -147,7 +149,7 @@ impl Base {
         if self.gguf.is_some() || !file.is_file() {
             return Ok(None);
         }
-        let json = read_json(&file)?;
+        let json = inside::json(&file)?;
         let Some(token) = json.get(key).and_then(|t| t.as_str().or_else(|| t.get("content")?.as_str())) else {
             return Ok(None);
         };
@@ -186,7 +188,7 @@ impl Base {
         tokens.push(self.end_token(tokenizer)?);
         let file = self.path.join("generation_config.json");
         if self.gguf.is_none() && file.is_file() {
-            tokens.extend(families::token_ids(&read_json(&file)?, "eos_token_id")?);
+            tokens.extend(families::token_ids(&inside::json(&file)?, "eos_token_id")?);
         }
         tokens.sort_unstable();
         tokens.dedup();
@@ -220,9 +222,4 @@ impl Base {
     pub(crate) fn is_folder(&self) -> bool {
         self.gguf.is_none()
     }
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    let text = fs_err::read_to_string(path)?;
-    serde_json::from_str(&text).map_err(|e| ModelError::invalid(path, format!("is not valid JSON: {e}")))
 }

@@ -15,6 +15,8 @@ mod error;
 pub mod export;
 pub mod families;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod generate;
 pub mod hub;
 pub mod init;

@@ -62,7 +62,7 @@ impl Weights {
         }
         let ignorable = |name: &str| {
             // buffers old exports carry, and the tied head some write a second time (compared below)
-            BUFFERS.iter().any(|buffer| name.ends_with(buffer)) || (spec.tie_word_embeddings && name == spec.names.head)
+            is_buffer(name) || (spec.tie_word_embeddings && name == spec.names.head)
         };
         let extra = self.by_name.keys().filter(|name| !expected.contains_key(*name) && !ignorable(name));
         problems.extend(extra.map(|name| format!("`{name}` is not a tensor of this {} model", spec.family)));
@@ -88,6 +88,11 @@ impl Weights {
 /// GPT-NeoX.
 const BUFFERS: [&str; 5] =
     ["rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
+
+/// True for a tensor of an older export that is no weight.
+pub(crate) fn is_buffer(name: &str) -> bool {
+    BUFFERS.iter().any(|buffer| name.ends_with(buffer))
+}
 
 fn same_values(a: &Tensor, b: &Tensor) -> Result<bool> {
     Ok(a.dims() == b.dims() && a.ne(b)?.to_dtype(DType::U32)?.max_all()?.to_scalar::<u32>()? == 0)

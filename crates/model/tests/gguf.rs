@@ -344,7 +344,7 @@ fn what_would_change_the_result_is_refused_by_name() {
         ("llama.attention.layer_norm_rms_epsilon", None, "lacks the metadata `llama.attention.layer_norm_rms_epsilon`"),
         ("llama.rope.freq_base", Some(text("1e4")), "its metadata `llama.rope.freq_base` is not a number"),
         ("llama.attention.head_count", Some(Value::U32(0)), "its metadata `llama.attention.head_count` is 0"),
-        ("general.alignment", Some(Value::U32(0)), "is not a readable GGUF file: its `general.alignment` is 0"),
+        ("general.alignment", Some(Value::U32(0)), "its `general.alignment` is 0, which is not a power of two"),
     ] {
         let result = pair.changed(|metadata, _| {
             metadata.remove(key);
@@ -433,6 +433,29 @@ fn a_file_that_is_cut_off_or_claims_too_much_is_an_error() {
     assert!(
         message(load(&path)).contains("`output_norm.weight` has shape [4611686018427387904], more than the file's")
     );
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_named_as_the_file_has_it() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let message = message(pair.changed(|_, tensors| {
+        let mut values = vec![0.5f32; 64];
+        values[9] = f32::NAN;
+        tensors.insert("model.norm.weight".into(), Tensor::from_vec(values, 64, &Device::Cpu).unwrap());
+    }));
+    let expected = "changed.gguf: `output_norm.weight` has 1 of 64 weights that are NaN or infinite as F32, the first at [9]; \
+                    use another copy, or a checkpoint from before they were";
+    assert!(message.ends_with(expected), "{message}");
+}
+
+#[test]
+fn merges_that_make_no_token_are_an_error_not_a_panic() {
+    let pair = Pair::new(true, GgmlDType::F32);
+    let longest = tokens_and_merges().0.into_iter().max_by_key(String::len).unwrap();
+    let merges = Value::Array(vec![Value::String(format!("{longest} {longest}"))]);
+    let base = pair.changed(|metadata, _| drop(metadata.insert("tokenizer.ggml.merges", merges))).unwrap();
+    let message = message(base.tokenizer());
+    assert!(message.contains("its tokenizer can't be rebuilt: its parts contradict each other ("), "{message}");
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! What most families share: the fields of sizes, Llama's names of tensors, and the fields that no family supports.
+//! What most families share: the fields of sizes, Llama's names of tensors.
 
-use super::fields::{flag, number, only, size, token_ids};
+use super::fields::{LARGEST, flag, number, size, token_ids};
 use super::rope::{self, rope};
 use crate::rotary::RopeScaling;
 use crate::spec::{Activation, Biases, BlockNames, Layer, Mlp, Names, NormKind, QueryKeyValue, Spec};
 use crate::{ModelError, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Llama's names of tensors, which most families took over.
 pub(super) const NAMES: Names = Names {
@@ -61,7 +61,6 @@ const MOST_CHANNELS: usize = 1 << 24;
 /// A spec of Llama's form: RMS norms before each branch, a gated MLP, one rotation, no window, no bias. Families change
 /// what they do otherwise.
 pub(super) fn spec(config: &Value, family: &str, defaults: &Defaults) -> Result<Spec> {
-    refuse(config)?;
     let hidden_size = size(config, "hidden_size", None)?;
     let num_attention_heads = size(config, "num_attention_heads", None)?;
     let num_key_value_heads = size(config, "num_key_value_heads", Some(num_attention_heads))?;
@@ -83,6 +82,10 @@ pub(super) fn spec(config: &Value, family: &str, defaults: &Defaults) -> Result<
     let rope = rope(config, head_dim, context, &defaults.rope)?;
     // a dynamic scaling is there to go beyond the context that the config names
     let reach = if let RopeScaling::Dynamic { factor, .. } = rope.scaling { factor.max(1.0) } else { 1.0 };
+    if context as f64 * reach > LARGEST as f64 {
+        let message = format!("config.json: a context of {context} tokens times {reach} is more than {LARGEST} tokens");
+        return Err(ModelError::Unsupported(message));
+    }
     let (eps_field, eps) = defaults.norm_eps;
     Ok(Spec {
         family: family.into(),
@@ -111,20 +114,4 @@ pub(super) fn spec(config: &Value, family: &str, defaults: &Defaults) -> Result<
         eos_token_ids: token_ids(config, "eos_token_id")?,
         names: NAMES,
     })
-}
-
-/// Fields of other families, or of forks, that would change the result: no family here reads them.
-fn refuse(config: &Value) -> Result<()> {
-    for field in ["quantization_config", "clip_qkv", "alibi", "logit_scale", "num_experts", "num_local_experts"] {
-        only(config, field, &Value::Null)?;
-    }
-    for field in
-        ["mlp_bias", "use_bidirectional_attention", "is_encoder_decoder", "add_cross_attention", "qk_layernorm"]
-    {
-        only(config, field, &json!(false))?;
-    }
-    for field in ["embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"] {
-        only(config, field, &json!(1.0))?;
-    }
-    Ok(())
 }

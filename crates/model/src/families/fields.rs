@@ -9,7 +9,7 @@ pub(super) fn wrong(field: &str, found: &Value, expected: &str) -> ModelError {
 }
 
 /// The largest size a field may have: beyond any model there is, and small enough that products of sizes fit 64 bits.
-const LARGEST: u64 = 1 << 24;
+pub(super) const LARGEST: u64 = 1 << 24;
 
 /// A positive whole number; absent or null gives `default`, or an error where there is none.
 pub(super) fn size(config: &Value, field: &str, default: Option<usize>) -> Result<usize> {

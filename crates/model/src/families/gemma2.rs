@@ -23,6 +23,7 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
 /// What Gemma 2 and 3 share.
 pub(super) fn gemma(config: &Value, family: &str, context: usize) -> Result<Spec> {
     only(config, "hidden_activation", &json!("gelu_pytorch_tanh"))?;
+    only(config, "hidden_act", &json!("gelu_pytorch_tanh"))?; // a second name, which older configs have beside the first
     only(config, "attention_bias", &json!(false))?;
     let mut config = config.clone();
     config["head_dim"] = json!(size(&config, "head_dim", Some(256))?); // not the hidden size by the heads

@@ -7,6 +7,7 @@ mod gemma2;
 mod gemma3;
 mod gpt2;
 mod gpt_neox;
+mod known;
 mod llama;
 mod mistral;
 mod olmo2;
@@ -17,6 +18,8 @@ mod rope;
 mod smollm3;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod known_tests;
 
 pub(crate) use fields::token_ids;
 
@@ -47,14 +50,18 @@ pub fn supported() -> String {
     FAMILIES.map(|(name, _)| format!("`{name}`")).join(", ")
 }
 
-/// Reads a `config.json`. Errors: an unknown `model_type`, a missing, wrong or unsupported field.
+/// Reads a `config.json`. Errors: an unknown `model_type`, a missing, wrong, unsupported or unknown field.
 pub fn spec(config: &Value) -> Result<Spec> {
     let Some(family) = config.get("model_type").and_then(Value::as_str) else {
         let message = format!("config.json: `model_type` is missing; supported are {}", supported());
         return Err(ModelError::Unsupported(message));
     };
     match FAMILIES.iter().find(|(name, _)| *name == family) {
-        Some((_, spec)) => spec(config),
+        Some((_, read)) => {
+            let spec = read(config)?;
+            known::check(config, family)?;
+            Ok(spec)
+        }
         None => {
             let message = format!("model_type `{family}` is not supported; supported are {}", supported());
             Err(ModelError::Unsupported(message))

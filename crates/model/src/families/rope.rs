@@ -2,6 +2,7 @@
 //! (before). Source of the defaults: transformers' modeling_rope_utils.
 
 use super::fields::{flag, number, numbers, only, optional, size, wrong};
+use super::known;
 use crate::rotary::{Rope, RopeScaling};
 use crate::{ModelError, Result};
 use serde_json::{Value, json};
@@ -33,6 +34,7 @@ pub(super) fn of(
     context: usize,
     defaults: &Defaults,
 ) -> Result<Rope> {
+    known::check_rope(parameters)?;
     let theta = number(parameters, "rope_theta", Some(number(config, "rope_theta", Some(defaults.theta))?))?;
     let dim = rotated(parameters, config, head_dim, defaults.partial)?;
     let scaling = scaling(parameters, config, dim, context)?;

@@ -3,6 +3,7 @@
 //! GGUF file's `tokenizer.chat_template`. Left out: what a template means, which `outcrop-data` knows.
 
 use super::gguf::Metadata;
+use super::inside;
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::Content;
 use serde_json::Value;
@@ -25,7 +26,7 @@ pub(super) const SPECIAL_TOKENS: [(&str, &str); 7] = [
 pub(crate) fn of_folder(folder: &Path) -> Result<Option<String>> {
     let file = folder.join("chat_template.jinja");
     if file.is_file() {
-        return Ok(Some(fs_err::read_to_string(file)?));
+        return inside::text(&file).map(Some);
     }
     let file = folder.join("tokenizer_config.json");
     let wrong = |message: &str| ModelError::invalid(&file, message);
@@ -83,6 +84,5 @@ fn config(folder: &Path, name: &str) -> Result<Value> {
     if !file.is_file() {
         return Ok(Value::Null);
     }
-    let text = fs_err::read_to_string(&file)?;
-    serde_json::from_str(&text).map_err(|e| ModelError::invalid(&file, format!("is not valid JSON: {e}")))
+    inside::json(&file)
 }

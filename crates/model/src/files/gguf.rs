@@ -1,7 +1,8 @@
 //! Reading GGUF: header and metadata, tensors dequantized and put back into Hugging Face's layout. What the architectures
-//! are is in `gguf_architecture`, the tokenizers in `gguf_tokenizer` and `gguf_sentencepiece`.
+//! are is in `gguf_architecture`, the header in `gguf_header`, the tokenizers in `gguf_tokenizer` and `gguf_sentencepiece`.
 
 use super::gguf_architecture::{self, Change};
+use super::{finite, gguf_header};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -10,25 +11,9 @@ use rayon::prelude::*;
 use std::io::BufReader;
 use std::path::Path;
 
-/// Reads the header: metadata and where the tensors lie. Errors: not GGUF, cut off, a tensor larger than the file.
+/// Reads the header: metadata and where the tensors lie. Errors: not GGUF, cut off, a tensor outside the file.
 pub(crate) fn header(path: &Path) -> Result<Content> {
-    let file = fs_err::File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut reader = BufReader::new(file);
-    // candle 0.11 divides by the file's `general.alignment` unseen: a 0 there is a panic
-    let content = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Content::read(&mut reader)));
-    let content = content
-        .map_err(|_| ModelError::invalid(path, "is not a readable GGUF file: its `general.alignment` is 0"))?
-        .map_err(|e| ModelError::invalid(path, format!("is not a readable GGUF file: {}", first_line(&e))))?;
-    for (name, info) in &content.tensor_infos {
-        let elements = info.shape.dims().iter().try_fold(1u64, |product, &dim| product.checked_mul(dim as u64));
-        // no type has less than two bits per element
-        if elements.is_none_or(|elements| elements / 4 > length) {
-            let message = format!("`{name}` has shape {:?}, more than the file's {length} bytes hold", info.shape);
-            return Err(ModelError::invalid(path, message));
-        }
-    }
-    Ok(content)
+    gguf_header::read(path)
 }
 
 /// An error of candle without the backtrace that it prints behind it.
@@ -123,7 +108,9 @@ pub(crate) fn read(
                 quantized.and_then(|q| q.dequantize(&Device::Cpu)).and_then(|tensor| undo(&tensor, change, config));
             let tensor =
                 tensor.map_err(|e| ModelError::invalid(path, format!("`{name}` can't be read: {}", first_line(&e))))?;
-            Ok((target, tensor.to_dtype(dtype)?.to_device(device)?))
+            let tensor = tensor.to_dtype(dtype)?;
+            finite::check(path, name, &tensor)?;
+            Ok((target, tensor.to_device(device)?))
         })
         .collect::<Result<_>>()?;
     Ok(tensors.into_iter().collect())

@@ -18,6 +18,8 @@ use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
 /// What stands for a space in pieces.
 pub(super) const SPACE: &str = "▁";
+/// Longest piece, since every split of each is tried; ten times those of any model.
+const LONGEST_PIECE: usize = 1024;
 pub(super) const UNKNOWN: i64 = 2;
 pub(super) const CONTROL: i64 = 3;
 pub(super) const USER_DEFINED: i64 = 4;
@@ -36,6 +38,9 @@ pub(super) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, String> {
     if scores.len() != pieces.len() || types.len() != pieces.len() {
         let (pieces, scores, types) = (pieces.len(), scores.len(), types.len());
         return Err(format!("it has {pieces} tokens but {scores} scores and {types} types"));
+    }
+    if let Some(long) = pieces.iter().find(|piece| piece.len() > LONGEST_PIECE) {
+        return Err(format!("it has a token of {} bytes, at most {LONGEST_PIECE} are read", long.len()));
     }
     let unknown = types.iter().position(|kind| *kind == UNKNOWN).map(|id| pieces[id].to_string());
     let ids: HashMap<&str, usize> = pieces.iter().copied().zip(0..).collect();

@@ -7,7 +7,8 @@
 //! Source of the names: llama.cpp's src/llama-vocab.cpp.
 
 use super::gguf::{Metadata, first_line};
-use super::gguf_sentencepiece;
+use super::tokenizer_json::{self, contradiction};
+use super::{caught::caught, gguf_sentencepiece};
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::tokenizer::TokenizerFromGguf;
@@ -25,19 +26,23 @@ pub(super) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]
 
 /// The tokenizer. Errors: neither byte-level BPE nor SentencePiece's, or a pre-tokenizer that is not named or not known.
 pub(crate) fn tokenizer(path: &Path, content: &Content) -> Result<Tokenizer> {
-    let metadata = Metadata { path, content };
     let failed = |message: String| {
         ModelError::invalid(path, format!("its tokenizer can't be rebuilt: {message}; use the safetensors files"))
     };
+    tokenizer_json::check(rebuilt(&Metadata { path, content }, &failed)?).map_err(failed)
+}
+
+fn rebuilt(metadata: &Metadata, failed: &dyn Fn(String) -> ModelError) -> Result<Tokenizer> {
     if metadata.text("tokenizer.ggml.model")?.as_deref() == Some("llama") {
-        let mut tokenizer = gguf_sentencepiece::tokenizer(&metadata).map_err(failed)?;
+        let mut tokenizer = gguf_sentencepiece::tokenizer(metadata).map_err(failed)?;
         // where the key is missing SentencePiece's models begin with it
         if metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(true) {
-            add_bos(&mut tokenizer, &metadata).map_err(failed)?;
+            add_bos(&mut tokenizer, metadata).map_err(failed)?;
         }
         return Ok(tokenizer);
     }
-    let mut tokenizer = Tokenizer::from_gguf(content).map_err(|e| failed(first_line(&e)))?;
+    let tokenizer = caught(|| Tokenizer::from_gguf(metadata.content)).map_err(|words| failed(contradiction(&words)))?;
+    let mut tokenizer = tokenizer.map_err(|e| failed(first_line(&e)))?;
     let pre = metadata.text("tokenizer.ggml.pre")?;
     let pre = pre.ok_or_else(|| failed("it names no pre-tokenizer (`tokenizer.ggml.pre`)".into()))?;
     let byte_level = |use_regex| PreTokenizerWrapper::from(ByteLevel::new(false, true, use_regex));
@@ -56,7 +61,7 @@ pub(crate) fn tokenizer(path: &Path, content: &Content) -> Result<Tokenizer> {
         ignore_merges(&mut tokenizer);
         // files made before the converter wrote the key mean true
         if metadata.flag("tokenizer.ggml.add_bos_token")?.is_none() {
-            add_bos(&mut tokenizer, &metadata).map_err(failed)?;
+            add_bos(&mut tokenizer, metadata).map_err(failed)?;
         }
     }
     Ok(tokenizer)

@@ -1,7 +1,8 @@
 //! Reading safetensors: a single `model.safetensors`, or shards named by `model.safetensors.index.json`.
 //! The mapping lives only while tensors are copied out of it, so that a base is in memory once.
 
-use crate::weights::Weights;
+use super::{finite, inside};
+use crate::weights::{self, Weights};
 use crate::{ModelError, Result};
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 use memmap2::Mmap;
@@ -13,13 +14,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-/// The weight files of a folder, sorted. Errors: neither a single file nor an index, or a shard that's missing.
+/// What names a folder's shards.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
+/// The weight files of a folder, sorted. Errors: neither a single file nor an index, a shard that's missing, one outside the folder.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files = listed(folder)?;
+    inside::check(folder, &files)?;
+    Ok(files)
+}
+
+fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
     let single = folder.join("model.safetensors");
     if single.is_file() {
         return Ok(vec![single]);
     }
-    let index = folder.join("model.safetensors.index.json");
+    let index = folder.join(INDEX);
     if !index.is_file() {
         let bins = folder.join("pytorch_model.bin").is_file();
         let hint =
@@ -29,9 +39,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
             format!("has neither `model.safetensors` nor `model.safetensors.index.json`{hint}"),
         ));
     }
-    let text = fs_err::read_to_string(&index)?;
-    let json: Value =
-        serde_json::from_str(&text).map_err(|e| ModelError::invalid(&index, format!("is not valid JSON: {e}")))?;
+    let json = inside::json(&index)?;
     let map = json.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| ModelError::invalid(&index, "has no `weight_map`"))?;
     let names = map.iter().map(|(tensor, shard)| {
@@ -51,8 +59,8 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads all tensors of these files to `device` as `dtype`, or in their own types, bytes too. Errors: a file that isn't whole, a dtype that isn't a
-/// float, a tensor that two files have.
+/// Reads all tensors of these files but old exports' buffers to `device`: as `dtype`, or in their own types, bytes too. Errors: a file
+/// that isn't whole, a dtype that isn't a float, a tensor that two files have; as `dtype` also a value that is NaN or infinite.
 pub(crate) fn read(files: &[PathBuf], dtype: impl Into<Option<DType>>, device: &Device) -> Result<Weights> {
     let dtype = dtype.into();
     let mut weights = Weights::default();
@@ -60,7 +68,8 @@ pub(crate) fn read(files: &[PathBuf], dtype: impl Into<Option<DType>>, device: &
         let map = map(file)?;
         let tensors = SafeTensors::deserialize(&map)
             .map_err(|e| ModelError::invalid(file, format!("is not a whole safetensors file: {e}")))?;
-        let names = tensors.names();
+        // buffers may have any type, and masks of f16 are infinite
+        let names: Vec<&str> = tensors.names().into_iter().filter(|name| !weights::is_buffer(name)).collect();
         let loaded: Vec<(String, Tensor)> = names
             .into_par_iter()
             .map(|name| {
@@ -71,7 +80,11 @@ pub(crate) fn read(files: &[PathBuf], dtype: impl Into<Option<DType>>, device: &
                     ModelError::invalid(file, format!("`{name}` has dtype {:?}, which is not supported", view.dtype()))
                 })?;
                 let tensor = Tensor::from_raw_buffer(view.data(), source, view.shape(), &Device::Cpu)?;
-                Ok((name.to_string(), tensor.to_dtype(dtype.unwrap_or(source))?.to_device(device)?))
+                let tensor = tensor.to_dtype(dtype.unwrap_or(source))?;
+                if dtype.is_some() {
+                    finite::check(file, name, &tensor)?;
+                }
+                Ok((name.to_string(), tensor.to_device(device)?))
             })
             .collect::<Result<_>>()?;
         for (name, tensor) in loaded {
