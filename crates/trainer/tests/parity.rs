@@ -32,15 +32,15 @@ const LAST_BIT_TRIALS: u64 = 4;
 /// all else in f32. Measured on seeds 1 to 6 at widths 1 and 3: cosine 0.99996, NLL 1.4e-3, gradients 2.2e-2, curve 0.7
 /// to 2.4 times its floor of 4e-5 to 5e-4.
 ///
-/// Norms behind a branch amplify the rounding of what they read. Where the weights' rounding alone, with all else in
-/// f32, comes near a tolerance, cosine and gradients are held to a multiple of it, as the curve is. OLMo 2's fixture has
-/// cosine 0.99988 and gradients 9.6e-2 there, transformers in bf16 0.99973 and 1.1e-1; Gemma 3's 0.99996 and 2.1e-2,
-/// transformers 0.99984 and 4.4e-2.
+/// Norms behind a branch amplify the rounding of what they read, so bf16 itself comes near a tolerance there. Each figure may
+/// instead be a multiple of what the weights' rounding alone does, all else in f32, or of what bf16 does to transformers' own
+/// model, whose figures `bf16.json` holds: OLMo 2 of seed 1 and width 2 has cosine 0.99973, gradients 1.1e-1 and a curve of 1.2e-3
+/// there, Gemma 3 0.99984, 4.4e-2 and 1.1e-3.
 const BF16_COSINE: f64 = 0.9999;
-const BF16_OVER_FLOOR: f64 = 4.0;
 const BF16_NLL: f64 = 5e-3;
 const BF16_GRADIENT: f64 = 0.05;
-const BF16_CURVE_OVER_FLOOR: f64 = 4.0;
+const BF16_OVER_FLOOR: f64 = 4.0;
+const BF16_OVER_THEIRS: f64 = 2.0;
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -70,18 +70,13 @@ fn parity_with_transformers_on_every_fixture() {
     families().iter().for_each(|family| check_family(family));
 }
 
-/// Fixtures that bf16 isn't held to yet: each was over a tolerance at some seed and width (docs/families.md has by how
-/// much), and the cause isn't found.
-const NOT_IN_BF16_YET: [&str; 3] = ["olmo2", "gemma3-older", "phi3-longrope"];
-
 #[test]
 fn parity_in_bf16_with_f32_masters() {
     for folder in families() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        if NOT_IN_BF16_YET.contains(&name.as_str()) {
-            println!("{name} bf16: not held yet");
-            continue;
-        }
+        let theirs: serde_json::Value =
+            serde_json::from_str(&fs_err::read_to_string(folder.join("bf16.json")).unwrap()).unwrap();
+        let theirs = |key: &str| theirs[key].as_f64().unwrap();
         let base = Base::open(&folder).unwrap();
         let load = |dtype| base.load(dtype, &device()).unwrap();
         let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap();
@@ -105,20 +100,19 @@ fn parity_in_bf16_with_f32_masters() {
             .0
         };
         let (curve, curve_floor) = (difference(false), difference(true));
-        println!(
-            "{name} bf16: cosine {cosine:.6} (weights rounded alone {floor:.6}), loss {loss:.1e}, gradients {gradient:.1e} ({worst}; floor {gradient_floor:.1e}), curve {curve:.1e} (floor {curve_floor:.1e})"
-        );
-        let bound = BF16_COSINE.min(1.0 - BF16_OVER_FLOOR * (1.0 - floor));
-        assert!(cosine >= bound, "{name}: cosine {cosine}, at least {bound} is needed");
-        let nll = loss * f64::from(expected["loss"].to_scalar::<f32>().unwrap());
-        assert!(nll > 0.0 && nll <= BF16_NLL, "{name}: the loss differs by {nll:e} nats");
-        let bound = BF16_GRADIENT.max(BF16_OVER_FLOOR * gradient_floor);
-        assert!(gradient <= bound, "{name}: {worst} differs by {gradient:e}, allowed are {bound:e}");
         assert!(curve_floor > 0.0, "{name}: the rounding of the weights changes nothing");
-        assert!(
-            curve <= BF16_CURVE_OVER_FLOOR * curve_floor,
-            "{name}: curve differs by {curve:e}, floor {curve_floor:e}"
-        );
+        let nll = loss * f64::from(expected["loss"].to_scalar::<f32>().unwrap());
+        println!("{name} bf16: loss {nll:.1e} nats, worst gradient {worst}; ours, rounded weights alone, transformers:");
+        assert!(nll > 0.0 && nll <= BF16_NLL, "{name}: the loss differs by {nll:e} nats");
+        for (what, ours, floor, theirs, tolerance) in [
+            ("1 - cosine", 1.0 - cosine, 1.0 - floor, theirs("one_minus_cosine"), 1.0 - BF16_COSINE),
+            ("gradients", gradient, gradient_floor, theirs("gradients"), BF16_GRADIENT),
+            ("curve", curve, curve_floor, theirs("curve"), 0.0),
+        ] {
+            println!("{name} bf16 {what}: {ours:.1e}, {floor:.1e}, {theirs:.1e}");
+            let bound = tolerance.max(BF16_OVER_FLOOR * floor).max(BF16_OVER_THEIRS * theirs);
+            assert!(ours <= bound, "{name}: {what} is {ours:e}, allowed are {bound:e}");
+        }
     }
 }
 
