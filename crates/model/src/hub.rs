@@ -33,7 +33,11 @@ fn cache_folder() -> Option<PathBuf> {
 fn snapshot(cache: &Path, name: &str) -> Option<PathBuf> {
     let repository = cache.join(format!("models--{}", name.replace('/', "--")));
     let revision = fs_err::read_to_string(repository.join("refs/main")).ok()?;
-    let folder = repository.join("snapshots").join(revision.trim());
+    let revision = revision.trim();
+    if revision.is_empty() || !revision.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return None; // a commit's hash; anything else could lead out of the cache
+    }
+    let folder = repository.join("snapshots").join(revision);
     folder.join("config.json").is_file().then_some(folder)
 }
 
@@ -93,6 +97,10 @@ mod tests {
         assert_eq!(snapshot(cache.path(), "owner/name"), None, "a snapshot without a config is not one");
         fs_err::write(repository.join("snapshots/abc/config.json"), "{}").unwrap();
         assert_eq!(snapshot(cache.path(), "owner/name"), Some(repository.join("snapshots/abc")));
+        for outside in ["../snapshots/abc", "", ".", "/"] {
+            fs_err::write(repository.join("refs/main"), outside).unwrap();
+            assert_eq!(snapshot(cache.path(), "owner/name"), None, "{outside:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! are is in `gguf_architecture`, the header in `gguf_header`, the tokenizers in `gguf_tokenizer` and `gguf_sentencepiece`.
 
 use super::gguf_architecture::{self, Change};
-use super::{finite, gguf_header};
+use super::{finite, gguf_header, gguf_keys};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -25,7 +25,10 @@ pub(super) fn first_line(error: &candle_core::Error) -> String {
 /// supported, a value that's missing.
 pub(crate) fn config(path: &Path, content: &Content) -> Result<serde_json::Value> {
     let metadata = Metadata { path, content };
-    gguf_architecture::of(&metadata)?.config(&metadata)
+    let architecture = gguf_architecture::of(&metadata)?;
+    let config = architecture.config(&metadata)?;
+    gguf_keys::check(&metadata, architecture.name)?;
+    Ok(config)
 }
 
 /// Values of the metadata; one of another type than expected is an error that names it.

@@ -6,6 +6,7 @@ mod finite;
 pub(crate) mod gguf;
 mod gguf_architecture;
 mod gguf_header;
+mod gguf_keys;
 mod gguf_sentencepiece;
 pub(crate) mod gguf_tokenizer;
 mod gguf_tokenizer_writer;
