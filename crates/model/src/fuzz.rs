@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use tokenizers::Tokenizer;
 
 /// Texts that every accepted tokenizer is asked for: nothing, spaces, a word, a long one, marks, other scripts, special tokens.
-const TEXTS: [&str; 7] = ["", " \n\t ", "a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "é\u{301}\u{200d}🙂 x", "漢字 Ж9", "<s>a</s>"];
+const TEXTS: [&str; 7] =
+    ["", " \n\t ", "a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "é\u{301}\u{200d}🙂 x", "漢字 Ж9", "<s>a</s>"];
 
 /// A GGUF file: header, config, tokenizer, template, tensors; a model that loads also answers.
 pub fn gguf(content: &[u8]) {

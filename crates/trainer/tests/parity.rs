@@ -101,7 +101,9 @@ fn parity_in_bf16_with_f32_masters() {
         let (curve, curve_floor) = (difference(false), difference(true));
         assert!(curve_floor > 0.0, "{name}: the rounding of the weights changes nothing");
         let nll = loss * f64::from(expected["loss"].to_scalar::<f32>().unwrap());
-        println!("{name} bf16: loss {nll:.1e} nats, worst gradient {worst}; ours, rounded weights alone, transformers:");
+        println!(
+            "{name} bf16: loss {nll:.1e} nats, worst gradient {worst}; ours, rounded weights alone, transformers:"
+        );
         assert!(nll > 0.0 && nll <= BF16_NLL, "{name}: the loss differs by {nll:e} nats");
         for (what, ours, floor, theirs, tolerance) in [
             ("1 - cosine", 1.0 - cosine, 1.0 - floor, theirs("one_minus_cosine"), 1.0 - BF16_COSINE),

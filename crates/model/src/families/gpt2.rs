@@ -3,8 +3,8 @@
 
 use super::common::{self, Defaults, LLAMA};
 use super::fields::{flag, gelu, only};
-use crate::Result;
 use crate::spec::{Biases, BlockNames, Form, Layer, Mlp, Names, NormKind, QueryKeyValue, Spec};
+use crate::{ModelError, Result};
 use serde_json::{Value, json};
 
 const NAMES: Names = Names {
@@ -42,6 +42,11 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
     let mut renamed = config.clone();
     for (own, common) in FIELDS {
         if let Some(value) = config.get(own) {
+            if let Some(other) = config.get(common).filter(|other| *other != value) {
+                let message =
+                    format!("config.json: `{own}` is `{value}` and `{common}` is `{other}`, two names of one size");
+                return Err(ModelError::Unsupported(message));
+            }
             renamed[common] = value.clone();
         }
     }

@@ -31,27 +31,50 @@ const GEMMA: &[&str] = &[
 pub(super) fn read(family: &str) -> &'static [&'static [&'static str]] {
     match family {
         "gemma2" => &[SIZES, RMS, ROPE, GEMMA],
-        "gemma3_text" => {
-            &[SIZES, RMS, ROPE, GEMMA, &["sliding_window_pattern", "_sliding_window_pattern", "rope_local_base_freq"]]
-        }
+        "gemma3_text" => &[
+            SIZES,
+            RMS,
+            GEMMA,
+            &["rope_parameters", "rope_scaling", "rope_theta", "rope_local_base_freq"],
+            &["sliding_window_pattern", "_sliding_window_pattern"],
+        ],
         "gpt2" => &[
             &["model_type", "vocab_size", "tie_word_embeddings", "initializer_range", "bos_token_id", "eos_token_id"],
             &["n_embd", "n_layer", "n_head", "n_inner", "n_positions", "layer_norm_epsilon", "activation_function"],
             // the same by transformers' common names
-            &["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings"],
+            &[
+                "hidden_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "intermediate_size",
+                "max_position_embeddings",
+            ],
             &["scale_attn_weights", "scale_attn_by_inverse_layer_idx"],
         ],
         "gpt_neox" => &[
             SIZES,
             ROPE,
-            &["layer_norm_eps", "hidden_act", "attention_bias", "use_parallel_residual", "rotary_pct", "rotary_emb_base"],
+            &[
+                "layer_norm_eps",
+                "hidden_act",
+                "attention_bias",
+                "use_parallel_residual",
+                "rotary_pct",
+                "rotary_emb_base",
+            ],
         ],
         "llama" | "olmo2" => &[SIZES, RMS, ROPE, SILU, &["sliding_window"]],
         "mistral" => &[SIZES, RMS, ROPE, SILU, &["sliding_window", "layer_types"]],
         "phi3" => &[SIZES, RMS, ROPE, SILU, &["sliding_window"]],
         "qwen2" => &[SIZES, RMS, ROPE, &["hidden_act"], WINDOWS],
         "qwen3" => &[SIZES, RMS, ROPE, SILU, WINDOWS],
-        "smollm3" => &[SIZES, RMS, ROPE, SILU, WINDOWS, &["no_rope_layers", "no_rope_layer_interval"]],
+        "smollm3" => &[
+            SIZES,
+            RMS,
+            ROPE,
+            SILU,
+            &["use_sliding_window", "sliding_window", "layer_types", "no_rope_layers", "no_rope_layer_interval"],
+        ],
         _ => &[],
     }
 }
@@ -81,8 +104,8 @@ const WITHOUT_EFFECT: &[&[&str]] = &[
       "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
       "num_return_sequences", "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
       "begin_suppress_tokens"],
-    // GPT-2's and its older kin's, which nothing reads
-    &["n_ctx", "n_special", "predict_special_tokens"],
+    // GPT-2's and SmolLM 3's, which nothing reads
+    &["n_ctx", "n_special", "predict_special_tokens", "max_window_layers"],
 ];
 
 /// Beginnings of the names of notes that tools leave, of no effect: transformers' private fields are all derived from others.

@@ -16,8 +16,10 @@ fn with_everything(family: &str, written: &Value) -> Value {
         "qwen2" | "qwen3" => {
             json!({"use_sliding_window": true, "sliding_window": 7, "max_window_layers": 1, "layer_types": null})
         }
-        "smollm3" => json!({"use_sliding_window": true, "sliding_window": 7, "layer_types": null, "num_hidden_layers": 4,
-                            "no_rope_layers": null}),
+        "smollm3" => {
+            json!({"use_sliding_window": true, "sliding_window": 7, "layer_types": null, "num_hidden_layers": 4,
+                            "no_rope_layers": null})
+        }
         "gemma3_text" => json!({"layer_types": null, "rope_parameters": null, "num_hidden_layers": 4}),
         "gemma2" => json!({"layer_types": null}),
         "gpt2" => json!({"n_inner": 3072}),
@@ -30,8 +32,7 @@ fn with_everything(family: &str, written: &Value) -> Value {
         "gemma3_text" => {}
         "phi3" => config["rope_parameters"] = longrope,
         _ if config.get("rope_parameters").is_some() => {
-            let share = config["rope_parameters"].get("partial_rotary_factor").cloned();
-            config["rope_parameters"] = json!({"rope_type": "yarn", "factor": 4.0, "partial_rotary_factor": share});
+            config["rope_parameters"] = json!({"rope_type": "yarn", "factor": 4.0});
         }
         _ => {}
     }
@@ -50,9 +51,20 @@ fn the_config_that_transformers_writes_is_read_for_every_family() {
 
 #[test]
 fn every_field_of_transformers_is_read_held_to_its_value_or_without_effect() {
-    let others = [json!(3), json!(12), json!(24), json!(0.5), json!(true), json!(false), json!("relu"), json!("gelu"),
-                  json!(["full_attention", "sliding_attention"]), json!([1, 0, 0, 1]), json!({"factor": 2.0, "type": "linear"}),
-                  json!({"rope_type": "spiral"})];
+    let others = [
+        json!(3),
+        json!(12),
+        json!(24),
+        json!(0.5),
+        json!(true),
+        json!(false),
+        json!("relu"),
+        json!("gelu"),
+        json!(["full_attention", "sliding_attention"]),
+        json!([1, 0, 0, 1]),
+        json!({"factor": 2.0, "type": "linear"}),
+        json!({"rope_type": "spiral"}),
+    ];
     for (family, config) in written() {
         let config = with_everything(&family, &config);
         let spec_of = |field: &str, value: &Value| {
@@ -66,8 +78,12 @@ fn every_field_of_transformers_is_read_held_to_its_value_or_without_effect() {
         for field in fields.chain(read).filter(|field| *field != "model_type") {
             let changed: Vec<_> = others.iter().map(|value| spec_of(field, value)).collect();
             if (field != "architectures" && known::is_without_effect(field))
-                || (field.starts_with('_') && field != "_sliding_window_pattern") {
-                assert!(changed.iter().all(|spec| spec.as_ref().is_ok_and(|spec| *spec == before)), "{family}: `{field}`");
+                || (field.starts_with('_') && field != "_sliding_window_pattern")
+            {
+                assert!(
+                    changed.iter().all(|spec| spec.as_ref().is_ok_and(|spec| *spec == before)),
+                    "{family}: `{field}`"
+                );
                 continue;
             }
             let has_a_say = |spec: &crate::Result<_>| match spec {
@@ -95,7 +111,9 @@ fn a_field_that_no_family_knows_is_an_error_that_names_it() {
         assert_eq!(message, expected);
         assert!(with("attention_sinks", Value::Null).is_ok(), "null is absent");
         // notes of tools
-        for (field, value) in [("_name_or_path", json!("a/b")), ("unsloth_version", json!("2025.1")), ("auto_map", json!({}))] {
+        for (field, value) in
+            [("_name_or_path", json!("a/b")), ("unsloth_version", json!("2025.1")), ("auto_map", json!({}))]
+        {
             assert!(with(field, value).is_ok(), "{family}: {field}");
         }
         // fields of others at the value that changes nothing, and at another
@@ -132,19 +150,31 @@ fn a_rotary_parameter_that_is_not_known_is_an_error_that_names_it() {
 fn configs_as_published_are_read() {
     // the fields beside the sizes of SmolLM2-135M, SmolLM3-3B, Phi-4-mini, gemma-2-2b, gemma-3-1b, gemma-3-270m, Qwen2.5, pythia, gpt2
     for (family, fields) in [
-        ("llama", json!({"is_llama_config": true, "rope_interleaved": false, "rope_scaling": null, "pretraining_tp": 1,
-                         "transformers.js_config": {"kv_cache_dtype": {}}})),
-        ("smollm3", json!({"max_window_layers": 28, "pretraining_tp": 2, "use_sliding_window": false, "mlp_bias": false})),
-        ("phi3", json!({"embd_pdrop": 0.0, "resid_pdrop": 0.0, "full_attn_mod": 1, "interpolate_factor": 1, "mlp_bias": false,
+        (
+            "llama",
+            json!({"is_llama_config": true, "rope_interleaved": false, "rope_scaling": null, "pretraining_tp": 1,
+                         "transformers.js_config": {"kv_cache_dtype": {}}}),
+        ),
+        (
+            "smollm3",
+            json!({"max_window_layers": 28, "pretraining_tp": 2, "use_sliding_window": false, "mlp_bias": false}),
+        ),
+        (
+            "phi3",
+            json!({"embd_pdrop": 0.0, "resid_pdrop": 0.0, "full_attn_mod": 1, "interpolate_factor": 1, "mlp_bias": false,
                         "lm_head_bias": false, "partial_rotary_factor": 1.0, "sliding_window": 262144,
-                        "auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}})),
+                        "auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}}),
+        ),
         ("gemma2", json!({"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"})),
         ("gemma3_text", json!({"cache_implementation": "hybrid", "sliding_window_pattern": 6, "rope_scaling": null})),
         ("gemma3_text", json!({"_sliding_window_pattern": 6, "use_bidirectional_attention": false})),
         ("qwen2", json!({"use_mrope": false, "max_window_layers": 21, "use_sliding_window": false})),
         ("gpt_neox", json!({"rotary_pct": 0.25, "rotary_emb_base": 10000, "classifier_dropout": 0.1})),
-        ("gpt2", json!({"n_ctx": 1024, "summary_type": "cls_index", "_num_labels": 1,
-                        "task_specific_params": {"text-generation": {"do_sample": true}}})),
+        (
+            "gpt2",
+            json!({"n_ctx": 1024, "summary_type": "cls_index", "_num_labels": 1,
+                        "task_specific_params": {"text-generation": {"do_sample": true}}}),
+        ),
     ] {
         let mut config = written()[family].clone();
         config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());

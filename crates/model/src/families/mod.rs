@@ -8,6 +8,8 @@ mod gemma3;
 mod gpt2;
 mod gpt_neox;
 mod known;
+#[cfg(test)]
+mod known_tests;
 mod llama;
 mod mistral;
 mod olmo2;
@@ -18,8 +20,6 @@ mod rope;
 mod smollm3;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod known_tests;
 
 pub(crate) use fields::token_ids;
 

@@ -21,7 +21,10 @@ pub(super) fn windows(config: &Value, spec: &mut Spec) -> Result<()> {
     let used = flag(config, "use_sliding_window", false)?;
     let window = if used { optional(config, "sliding_window", Some(4096), size)? } else { None };
     // 0 is a number of layers, too
-    let first = config.get("max_window_layers").and_then(Value::as_u64).unwrap_or(28);
+    let first = match config.get("max_window_layers") {
+        None | Some(Value::Null) => 28,
+        Some(value) => value.as_u64().ok_or_else(|| wrong("max_window_layers", value, "a whole number from 0"))?,
+    };
     let sliding = sliding(config, spec.num_hidden_layers, |index| window.is_some() && index as u64 >= first)?;
     if window.is_none() && sliding.contains(&true) {
         let value = config.get("layer_types").unwrap_or(&Value::Null);

@@ -65,7 +65,9 @@ mod tests {
         (values[17], values[20]) = (f32::NAN, f32::NEG_INFINITY);
         for dtype in types {
             let message = check(&values, dtype).unwrap_err().to_string();
-            let expected = format!("m: `w` has 2 of 24 weights that are NaN or infinite as {dtype:?}, the first at [1, 1, 1]; use another copy, or a checkpoint from before they were");
+            let expected = format!(
+                "m: `w` has 2 of 24 weights that are NaN or infinite as {dtype:?}, the first at [1, 1, 1]; use another copy, or a checkpoint from before they were"
+            );
             assert_eq!(message, expected);
         }
         // what a narrower type can't hold is infinite there

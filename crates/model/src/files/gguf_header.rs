@@ -299,19 +299,35 @@ mod tests {
         counts[8..16].copy_from_slice(&long);
         for (bytes, expected) in [
             (counts, "the name of tensor 1 of 18446744073709551615: a text of 0 bytes"),
-            (file(&[[&long[..], b"key"].concat()], &[], 0), "the key of metadata entry 0 of 1: a text of 18446744073709551615 bytes, "),
+            (
+                file(&[[&long[..], b"key"].concat()], &[], 0),
+                "the key of metadata entry 0 of 1: a text of 18446744073709551615 bytes, ",
+            ),
             (file(&[entry("k", 8, &long)], &[], 0), "k: a text of 18446744073709551615 bytes, "),
             (file(&[list("k", 4, u64::MAX, &[])], &[], 0), "`k` has 18446744073709551615 values, more than the "),
             (file(&[list("k", 8, 1 << 40, &[])], &[], 0), "`k` has 1099511627776 values, more than the "),
-            (file(&[list("k", 0, (1 << 24) + 1, &vec![0; (1 << 24) + 1])], &[], 0), "`k` has 16777217 values, and the lists of a file"),
-            (file(&[], &[tensor("t", &[1 << 32, 1 << 32], 0, 0)], 0), "`t` has shape [4294967296, 4294967296], more than the file's"),
+            (
+                file(&[list("k", 0, (1 << 24) + 1, &vec![0; (1 << 24) + 1])], &[], 0),
+                "`k` has 16777217 values, and the lists of a file",
+            ),
+            (
+                file(&[], &[tensor("t", &[1 << 32, 1 << 32], 0, 0)], 0),
+                "`t` has shape [4294967296, 4294967296], more than the file's",
+            ),
             (file(&[], &[tensor("t", &[u64::MAX, 0], 0, 0)], 0), "`t`"),
-            (file(&[], &[tensor("t", &[8], 0, 0)], 31), "`t` lies at 0 bytes of the tensors' part and has 32, beyond the file's"),
+            (
+                file(&[], &[tensor("t", &[8], 0, 0)], 31),
+                "`t` lies at 0 bytes of the tensors' part and has 32, beyond the file's",
+            ),
             (file(&[], &[tensor("t", &[8], 0, u64::MAX - 31)], 32), "`t` lies at 18446744073709551584 bytes"),
         ] {
             match parse(&bytes) {
                 Ok(_) => assert_eq!(expected, "`t`", "an empty tensor of any other size is read"),
-                Err(_) => assert!(refused(&bytes).starts_with(expected.trim_end_matches(": a text of 0 bytes")), "{}", refused(&bytes)),
+                Err(_) => assert!(
+                    refused(&bytes).starts_with(expected.trim_end_matches(": a text of 0 bytes")),
+                    "{}",
+                    refused(&bytes)
+                ),
             }
         }
     }
@@ -334,12 +350,21 @@ mod tests {
             (file(&[entry("k", 0, &[2]), entry("k", 0, &[3])], &[], 0), "its metadata has `k` twice"),
             (file(&[], &[tensor("t", &[], 0, 0), tensor("t", &[], 0, 32)], 64), "it has the tensor `t` twice"),
             (file(&[], &[tensor("t", &[1; 5], 0, 0)], 64), "`t` has 5 dimensions, at most 4 are possible"),
-            (file(&[], &[tensor("t", &[8], 99, 0)], 64), "`t` has the type 99, which is not read; convert the model to f32, f16, bf16, q8_0 or another K-quantization"),
+            (
+                file(&[], &[tensor("t", &[8], 99, 0)], 64),
+                "`t` has the type 99, which is not read; convert the model to f32, f16, bf16, q8_0 or another K-quantization",
+            ),
             (file(&[], &[tensor("t", &[8], 8, 0)], 64), "`t` has shape [8], which is no whole number of blocks of 32"),
-            (file(&[], &[tensor("t", &[8], 0, 4)], 64), "`t` lies at 4 bytes, which is no multiple of the alignment 32"),
+            (
+                file(&[], &[tensor("t", &[8], 0, 4)], 64),
+                "`t` lies at 4 bytes, which is no multiple of the alignment 32",
+            ),
             (alignment(0), "its `general.alignment` is 0, which is not a power of two"),
             (alignment(24), "its `general.alignment` is 24, which is not a power of two"),
-            (file(&[entry("general.alignment", 0, &[32])], &[], 0), "its `general.alignment` is not a number of 32 bits"),
+            (
+                file(&[entry("general.alignment", 0, &[32])], &[], 0),
+                "its `general.alignment` is not a number of 32 bits",
+            ),
         ] {
             assert_eq!(refused(&bytes), expected);
         }

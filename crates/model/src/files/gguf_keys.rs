@@ -43,7 +43,9 @@ pub(super) fn check(metadata: &Metadata, architecture: &str) -> Result<()> {
         let name = &key[own.len()..];
         let has_window = matches!(architecture, "gemma3" | "phi3");
         let known = READ.contains(&name) || WITHOUT_EFFECT.contains(&name);
-        if !known && !(has_window && name == "attention.sliding_window") && !is_neutral(name, &metadata.content.metadata[key])
+        if !known
+            && !(has_window && name == "attention.sliding_window")
+            && !is_neutral(name, &metadata.content.metadata[key])
         {
             return Err(metadata.wrong(format!(
                 "has the metadata `{key}`, and what it would change isn't known; use the safetensors files"
@@ -54,7 +56,9 @@ pub(super) fn check(metadata: &Metadata, architecture: &str) -> Result<()> {
     if let (Some(keys), Some(values)) = (length("key")?, length("value")?)
         && keys != values
     {
-        return Err(metadata.wrong(format!("has keys of {keys} and values of {values} channels, which must be as many")));
+        return Err(
+            metadata.wrong(format!("has keys of {keys} and values of {values} channels, which must be as many"))
+        );
     }
     Ok(())
 }
@@ -64,7 +68,9 @@ fn is_neutral(name: &str, value: &Value) -> bool {
     match (name, value) {
         ("attention.causal", Value::Bool(value)) => *value,
         ("logit_scale" | "residual_scale" | "embedding_scale", Value::F32(value)) => *value == 1.0,
-        ("expert_count" | "expert_used_count" | "attention.sliding_window", value) => value.to_u64().is_ok_and(|v| v == 0),
+        ("expert_count" | "expert_used_count" | "attention.sliding_window", value) => {
+            value.to_u64().is_ok_and(|v| v == 0)
+        }
         _ => false,
     }
 }

@@ -85,11 +85,17 @@ mod tests {
         assert_eq!(refused("model", "y"), None);
         assert_eq!(refused("model", "sub/x"), None);
         let message = refused("model", "../other/x").unwrap();
-        assert!(message.contains("tokenizer.json: is a link to `") && message.contains("other/x`, outside"), "{message}");
+        assert!(
+            message.contains("tokenizer.json: is a link to `") && message.contains("other/x`, outside"),
+            "{message}"
+        );
         assert!(refused("model", &at("other/x").display().to_string()).is_some(), "an absolute one");
         assert_eq!(refused("models--a--b/snapshots/1", "../../blobs/x"), None);
         assert!(refused("models--a--b/snapshots/1", "../../../other/x").is_some());
-        assert!(refused("models--a--b/snapshots/1", "../../../models--a--c/blobs/x").is_some(), "another model's blobs");
+        assert!(
+            refused("models--a--b/snapshots/1", "../../../models--a--c/blobs/x").is_some(),
+            "another model's blobs"
+        );
         // a link to the whole folder is that folder, and one with another name is none of the cache
         symlink(at("model"), at("link")).unwrap();
         check(&at("link"), &[at("link/y")]).unwrap();

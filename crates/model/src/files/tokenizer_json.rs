@@ -28,10 +28,14 @@ pub(super) fn check(mut tokenizer: Tokenizer) -> std::result::Result<Tokenizer, 
     tokenizer.with_padding(None);
     let model = tokenizer.get_model();
     if matches!(model, ModelWrapper::Unigram(_)) && model.token_to_id("").is_some() {
-        return Err("its Unigram vocabulary has a token without text, which the search for pieces never gets past".into());
+        return Err(
+            "its Unigram vocabulary has a token without text, which the search for pieces never gets past".into()
+        );
     }
     if tokenizer.get_decoder().is_some_and(strips_the_end) {
-        return Err("its decoder `Strip` cuts off the end of tokens, which fails on short ones; set its `stop` to 0".into());
+        return Err(
+            "its decoder `Strip` cuts off the end of tokens, which fails on short ones; set its `stop` to 0".into()
+        );
     }
     let first = caught(|| -> tokenizers::Result<String> {
         let encoding = tokenizer.encode(FIRST, true)?;
