@@ -115,8 +115,8 @@ fn families() -> Vec<Value> {
     vec![
         with("gemma2", json!({})),
         with("gemma3_text", json!({})),
-        with("gpt2", json!({"n_embd": 64, "n_layer": 2, "n_head": 4})),
-        with("gpt_neox", json!({})),
+        with("gpt2", json!({"rms_norm_eps": null, "n_embd": 64, "n_layer": 2, "n_head": 4})),
+        with("gpt_neox", json!({"rms_norm_eps": null})),
         with("llama", json!({})),
         with("mistral", json!({})),
         with("olmo2", json!({})),

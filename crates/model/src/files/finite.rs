@@ -61,7 +61,7 @@ mod tests {
         let tensor = |values: &[f32]| Tensor::from_vec(values.to_vec(), (2, 3, 4), &Device::Cpu).unwrap();
         let check = |values: &[f32], dtype| check(Path::new("m"), "w", &tensor(values).to_dtype(dtype).unwrap());
         let types = [DType::F32, DType::F64, DType::BF16, DType::F16];
-        types.map(|dtype| check(&values, dtype).unwrap());
+        types.iter().for_each(|dtype| check(&values, *dtype).unwrap());
         (values[17], values[20]) = (f32::NAN, f32::NEG_INFINITY);
         for dtype in types {
             let message = check(&values, dtype).unwrap_err().to_string();
