@@ -22,8 +22,8 @@ pub(super) fn spec(config: &Value) -> Result<Spec> {
     spec.final_softcap = optional(config, "final_logit_softcapping", None, number)?.map(|cap| cap as f32);
     let window = size(config, "sliding_window", Some(4096))?;
     let pattern = size(config, "sliding_window_pattern", Some(6))?;
-    if config.get("layer_types").is_none_or(Value::is_null) {
-        only(config, "_sliding_window_pattern", &json!(pattern))?; // a note; some versions of transformers read it
+    if ["layer_types", "sliding_window_pattern"].iter().all(|field| config.get(field).is_none_or(Value::is_null)) {
+        only(config, "_sliding_window_pattern", &json!(6))?; // a note beside the other two, which some readers take alone
     }
     let sliding = sliding(config, spec.num_hidden_layers, |index| !(index + 1).is_multiple_of(pattern))?;
     let layer = |sliding: bool| Layer { window: sliding.then_some(window), rope: Some(usize::from(sliding)) };
