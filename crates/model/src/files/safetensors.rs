@@ -8,9 +8,11 @@ use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +81,7 @@ pub(crate) fn read(files: &[PathBuf], dtype: impl Into<Option<DType>>, device: &
                 let source = source.ok_or_else(|| {
                     ModelError::invalid(file, format!("`{name}` has dtype {:?}, which is not supported", view.dtype()))
                 })?;
-                let tensor = Tensor::from_raw_buffer(view.data(), source, view.shape(), &Device::Cpu)?;
+                let tensor = copy(file, &map, &view, source)?;
                 let tensor = tensor.to_dtype(dtype.unwrap_or(source))?;
                 if dtype.is_some() {
                     finite::check(file, name, &tensor)?;
@@ -95,6 +97,20 @@ pub(crate) fn read(files: &[PathBuf], dtype: impl Into<Option<DType>>, device: &
         }
     }
     Ok(weights)
+}
+
+/// The tensor of a view into the mapping. f32, as which a base of that type stays, is read from the file: pages of the
+/// mapping that were looked at would stand beside their copies until all of them are made, twice the base in memory.
+fn copy(file: &Path, map: &Mmap, view: &TensorView, source: DType) -> Result<Tensor> {
+    if source != DType::F32 || cfg!(target_endian = "big") {
+        return Ok(Tensor::from_raw_buffer(view.data(), source, view.shape(), &Device::Cpu)?);
+    }
+    let offset = view.data().as_ptr() as usize - map.as_ptr() as usize;
+    let mut values = vec![0f32; view.data().len() / size_of::<f32>()];
+    let mut reader = fs_err::File::open(file)?;
+    reader.seek(SeekFrom::Start(offset as u64))?;
+    reader.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+    Ok(Tensor::from_vec(values, view.shape(), &Device::Cpu)?)
 }
 
 /// The metadata in a file's header.
