@@ -2,8 +2,9 @@
 
 Usage: export_loads.py BINARY JOB_FOLDER, with OUTCROP_HOME set to the home of the job
 f32: the tensors that were trained differ from the base and no others do; the loss of the job's last validation comes
-out again; greedy text is what `outcrop generate` says. bf16: every tensor is the f32 one rounded. Both: the tokenizer
-gives the base's ids, and the head is tied or not as it was trained.
+out again; greedy text is what `outcrop generate` says. bf16: every tensor is the f32 one rounded. In shards: transformers gives the
+logits of the whole file, and its own shards have the same index but for where they are cut. All: the tokenizer gives the base's
+ids, the end of a generation is the model's, the head is tied or not as it was trained, the card's header is YAML.
 """
 
 import json
@@ -14,7 +15,7 @@ import tempfile
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import job_data
 
@@ -25,6 +26,7 @@ PROMPTS = [
     "To calibrate the instrument,",
     "“Größe 4 µm”, he said:",
 ]
+INDEX, SHARD = "model.safetensors.index.json", "2MB"
 # Both sides add in f32, in another order.
 LOSS_TOLERANCE = 1e-5
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -67,6 +69,37 @@ def check_rounding(folder, exact):
     assert set(rounded) == set(exact), f"tensors differ: {set(rounded) ^ set(exact)}"
     for name, tensor in rounded.items():
         assert torch.equal(tensor, exact[name].to(torch.bfloat16)), f"`{name}` isn't the f32 tensor rounded"
+
+
+@torch.no_grad()
+def check_shards(folder, whole, tokenizer):
+    """Returns the number of shards."""
+    model = load(folder)
+    for prompt in PROMPTS:
+        inputs = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        assert torch.equal(model(inputs).logits, whole(inputs).logits), f"other logits in shards after {prompt!r}"
+    ours = json.loads((folder / INDEX).read_text())
+    with tempfile.TemporaryDirectory() as theirs:
+        whole.save_pretrained(theirs, max_shard_size=SHARD)
+        theirs = json.loads((pathlib.Path(theirs) / INDEX).read_text())
+    assert ours["metadata"] == theirs["metadata"], f"metadata {ours['metadata']}, transformers {theirs['metadata']}"
+    assert set(ours["weight_map"]) == set(theirs["weight_map"]), "the index lists other tensors than transformers'"
+    shards = set(ours["weight_map"].values())
+    assert len(shards) > 1 and all((folder / name).is_file() for name in shards), f"shards {sorted(shards)}"
+    return len(shards)
+
+
+def check_companions(folder, base):
+    """The model card and what a generation ends with."""
+    import yaml
+
+    _, header, text = (folder / "README.md").read_text().split("---\n", 2)
+    header = yaml.safe_load(header)
+    assert header["library_name"] == "transformers" and "outcrop" in header["tags"], header
+    assert header["base_model"] == base.name and "## Lineage" in text, header
+    generation, config = (GenerationConfig.from_pretrained(folder), json.loads((folder / "config.json").read_text()))
+    ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+    assert config["eos_token_id"] in ends, f"a generation ends with {ends}, the model with {config['eos_token_id']}"
 
 
 def check_tokenizer(folder, base, texts):
@@ -131,17 +164,23 @@ def main():
     plan = job_data.plan_of(job)
     base, name = pathlib.Path(plan["base"]["path"]), plan["customModelName"]
     with tempfile.TemporaryDirectory() as temporary:
-        exact, rounded = (pathlib.Path(temporary) / dtype for dtype in ("f32", "bf16"))
-        for folder in (exact, rounded):
-            run(binary, "models", "export", name, folder, "--dtype", folder.name)
+        exact, rounded, sharded = (pathlib.Path(temporary) / name for name in ("f32", "bf16", "sharded"))
+        for folder, options in [
+            (exact, ["--dtype", "f32"]),
+            (rounded, ["--dtype", "bf16"]),
+            (sharded, ["--max-shard-size", SHARD]),
+        ]:
+            run(binary, "models", "export", name, folder, *options)
             check_tokenizer(folder, base, PROMPTS)
+            check_companions(folder, base)
         check_tensors(exact, base, plan["trainable"]["kind"])
         check_rounding(rounded, exact)
         model, tokenizer = load(exact), AutoTokenizer.from_pretrained(exact)
         largest = check_loss(model, tokenizer, job, plan)
         check_text(binary, name, model, tokenizer)
         check_differs(model, base, tokenizer)
-    print(f"{name}: validation loss within {largest:.1e}, {len(PROMPTS)} greedy texts equal")
+        shards = check_shards(sharded, model, tokenizer)
+    print(f"{name}: validation loss within {largest:.1e}, {len(PROMPTS)} greedy texts equal, the same logits of {shards} shards")
 
 
 if __name__ == "__main__":

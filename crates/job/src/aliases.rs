@@ -3,11 +3,13 @@
 //! table too. Also the ids that bases of this machine have in ARNs.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::Home;
+use crate::bases::{Bases, ImportedBase, slug};
 use crate::folder::{FolderError, read_json, write_json};
 use crate::request::CustomizationType::{self, ContinuedPreTraining, FineTuning};
+use crate::request::is_foundation_id;
 
 /// The base that is compiled in.
 pub const EMBEDDED: &str = "pebble";
@@ -88,26 +90,38 @@ fn is_suffix(rest: &str) -> bool {
 pub struct Resolved {
     /// The id that ARNs have.
     pub id: String,
-    /// The base on this machine: `pebble`, `owner/name` or an absolute path.
+    /// The base on this machine: `pebble`, the id of an imported base, `owner/name` or an absolute path.
     pub base: String,
     /// Whether another model stands in for the one that was named.
     pub is_alias: bool,
 }
 
-/// The user's table over the built-in one.
+/// The user's table over the imported bases and the built-in table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aliases {
     table: BTreeMap<String, String>,
+    bases: Bases,
 }
 
 impl Aliases {
     /// The table of `home`; an empty one where there is none.
     ///
     /// # Errors
-    /// `aliases.json` is unreadable or isn't an object of strings.
+    /// `aliases.json` is unreadable or isn't an object of strings; so is `bases.json`.
     pub fn read(home: &Home) -> Result<Self, FolderError> {
         let path = path(home);
-        if path.exists() { Ok(Self { table: read_json(&path)? }) } else { Ok(Self::default()) }
+        let table = if path.exists() { read_json(&path)? } else { BTreeMap::new() };
+        Ok(Self { table, bases: Bases::read(home)? })
+    }
+
+    /// The imported bases.
+    pub fn bases(&self) -> &Bases {
+        &self.bases
+    }
+
+    /// The imported base that `identifier` stands for: its own id or ARN, or an alias of it.
+    pub fn imported(&self, identifier: &str) -> Option<&ImportedBase> {
+        self.bases.get(&self.resolve(identifier)?.base)
     }
 
     /// Writes the table.
@@ -134,12 +148,15 @@ impl Aliases {
         self.table.remove(id).is_some()
     }
 
-    /// What `identifier` stands for: an id, a foundation model's ARN, or `pebble`. None where it is neither known nor in
-    /// the table: then it names a custom model, a path, or nothing.
+    /// What `identifier` stands for: an id, a foundation model's ARN, or `pebble`. None where it is neither known, imported nor
+    /// in the table: then it names a custom model, a path, or nothing.
     pub fn resolve(&self, identifier: &str) -> Option<Resolved> {
         let id = identifier.split_once(":foundation-model/").map_or(identifier, |(_, id)| id);
         if let Some(base) = self.table.get(id) {
             return Some(Resolved { id: arn_id(id), base: base.clone(), is_alias: true });
+        }
+        if let Some(base) = self.bases.get(id) {
+            return Some(Resolved { id: base.id.clone(), base: base.id.clone(), is_alias: false });
         }
         if id == EMBEDDED || id == EMBEDDED_ID {
             return Some(Resolved { id: EMBEDDED_ID.into(), base: EMBEDDED.into(), is_alias: false });
@@ -164,39 +181,13 @@ fn path(home: &Home) -> PathBuf {
 /// An id of Bedrock's form (`provider.model`, lower case) for a base of this machine: as it is where it has that form,
 /// else `local.` and the last part of its name.
 pub fn arn_id(base: &str) -> String {
-    let plain = |text: &str, more: &str| {
-        text.bytes().all(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || more.as_bytes().contains(&byte)
-        })
-    };
-    if let Some((provider, model)) = base.split_once('.')
-        && !provider.is_empty()
-        && plain(provider, "")
-        && plain(model, ":")
-        && model.len() >= 2
-        && !model.starts_with(':')
-    {
+    if is_foundation_id(base) {
         return base.to_string();
     }
     if base == EMBEDDED {
         return EMBEDDED_ID.to_string();
     }
-    let name = Path::new(base.trim_end_matches('/')).file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let name = name.strip_suffix(".gguf").unwrap_or(&name);
-    let mut slug = String::new();
-    for character in name.chars() {
-        let character = if character.is_ascii_alphanumeric() { character } else { '-' };
-        if character != '-' || !slug.ends_with('-') {
-            slug.push(character);
-        }
-    }
-    slug.truncate(60);
-    let slug = slug.trim_matches('-');
-    if slug.len() < 2 {
-        format!("local.base-{slug}").trim_end_matches('-').to_string()
-    } else {
-        format!("local.{slug}")
-    }
+    format!("local.{}", slug(base, 60))
 }
 
 #[cfg(test)]

@@ -103,18 +103,21 @@ impl Attention {
         Ok((y, Saved { raw, q, k, v, o, lse }))
     }
 
-    /// One more token over cached keys and values, which grow by it. Shapes: x (1, C), keys and values (N, K*D) -> (1, C).
-    pub(crate) fn append(
-        &self,
-        x: &Tensor,
-        keys: &mut Tensor,
-        values: &mut Tensor,
-        context: &Context,
-    ) -> Result<Tensor> {
+    /// One more token of each of several texts, over the cached keys and values of each, which grow by it.
+    /// Shapes: x (texts, C), keys and values (N of the text, K*D) -> (texts, C).
+    pub(crate) fn append(&self, x: &Tensor, caches: &mut [&mut (Tensor, Tensor)], context: &Context) -> Result<Tensor> {
         let Projected { q, k, v, .. } = self.project(x, context)?;
-        *keys = Tensor::cat(&[&*keys, &k], 0)?;
-        *values = Tensor::cat(&[&*values, &v], 0)?;
-        self.output.forward(&attention::decode(&q, keys, values, self.heads)?)
+        let mut attended = Vec::with_capacity(caches.len());
+        for (index, (keys, values)) in caches.iter_mut().map(|cache| (&mut cache.0, &mut cache.1)).enumerate() {
+            *keys = Tensor::cat(&[&*keys, &k.narrow(0, index, 1)?], 0)?;
+            *values = Tensor::cat(&[&*values, &v.narrow(0, index, 1)?], 0)?;
+            attended.push(attention::decode(&q.narrow(0, index, 1)?, keys, values, self.heads)?);
+        }
+        let attended = match attended.as_slice() {
+            [one] => one.clone(),
+            several => Tensor::cat(several, 0)?,
+        };
+        self.output.forward(&attended)
     }
 
     /// Adds the weights' gradients and returns dx. Shapes: dy, x (T, C) -> (T, C).

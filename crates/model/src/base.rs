@@ -7,7 +7,7 @@ use crate::spec::Spec;
 use crate::weights::Weights;
 use crate::{ModelError, Result, families};
 use candle_core::quantized::gguf_file::Content;
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,21 +73,34 @@ impl Base {
         &self.spec
     }
 
-    /// The files whose content is the model.
-    fn files(&self) -> Result<Vec<PathBuf>> {
-        if self.gguf.is_some() {
-            return Ok(vec![self.path.clone()]);
+    /// Whether the tensors that the files hold fit the config, by names and shapes: headers alone are read.
+    /// Errors: a header that isn't whole; as for [`Weights::check`].
+    pub fn check_tensors(&self) -> Result<()> {
+        let shapes = match &self.gguf {
+            Some(content) => gguf::shapes(&self.path, content)?,
+            None => safetensors::shapes(&safetensors::files(&self.path)?)?,
+        };
+        let zero = Tensor::zeros((), DType::F32, &Device::Cpu)?; // seen in every shape, stored once
+        let named = |(name, shape): (String, Vec<usize>)| Ok((name, zero.broadcast_as(shape)?));
+        let mut weights = shapes.into_iter().map(named).collect::<Result<Weights>>()?.with_prefix(&self.spec);
+        if self.spec.tie_word_embeddings {
+            weights.remove(self.spec.names.head); // whether a second copy differs takes its values
         }
-        let mut files = vec![self.path.join("config.json")];
-        files.extend(safetensors::files(&self.path)?);
-        files.extend(COMPANIONS.iter().map(|name| self.path.join(name)).filter(|file| file.is_file()));
-        Ok(files)
+        weights.check(&self.spec).map_err(|error| self.about(error))
+    }
+
+    /// An error of the tensors, with where they are.
+    fn about(&self, error: ModelError) -> ModelError {
+        match error {
+            ModelError::Unsupported(message) => ModelError::invalid(&self.path, message),
+            other => other,
+        }
     }
 
     /// blake3 over the content of all its files, each after its name and length. Cost: one read of the weights.
     pub fn hash(&self) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
-        for file in self.files()? {
+        for file in files(&self.path)? {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let name = if self.gguf.is_some() { "gguf".into() } else { name }; // a GGUF's own name is no content
             hasher.update(&(name.len() as u64).to_le_bytes());
@@ -117,10 +130,7 @@ impl Base {
     /// The untouched model. Errors: tensors that don't fit the config, named.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<Decoder> {
         let weights = self.weights(dtype, device)?;
-        Decoder::new(self.spec.clone(), &weights, device).map_err(|error| match error {
-            ModelError::Unsupported(message) => ModelError::invalid(&self.path, message),
-            other => other,
-        })
+        Decoder::new(self.spec.clone(), &weights, device).map_err(|error| self.about(error))
     }
 
     /// Its tokenizer, as its files have it.
@@ -222,4 +232,16 @@ impl Base {
     pub(crate) fn is_folder(&self) -> bool {
         self.gguf.is_none()
     }
+}
+
+/// The files whose content is the base at `path`: a GGUF file itself; of a folder config, weights and what belongs to them.
+/// Errors: a folder without weights.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files = vec![path.join("config.json")];
+    files.extend(safetensors::files(path)?);
+    files.extend(COMPANIONS.iter().map(|name| path.join(name)).filter(|file| file.is_file()));
+    Ok(files)
 }

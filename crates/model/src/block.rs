@@ -120,16 +120,11 @@ impl Block {
         Ok((sum, middle, attention))
     }
 
-    /// One more token over cached keys and values, which grow by it. Shapes: x (1, C), keys and values (N, K*D) -> (1, C).
-    pub(crate) fn append(
-        &self,
-        x: &Tensor,
-        keys: &mut Tensor,
-        values: &mut Tensor,
-        context: &Context,
-    ) -> Result<Tensor> {
+    /// One more token of each of several texts, over the cached keys and values of each, which grow by it.
+    /// Shapes: x (texts, C), keys and values (N of the text, K*D) -> (texts, C).
+    pub(crate) fn append(&self, x: &Tensor, caches: &mut [&mut (Tensor, Tensor)], context: &Context) -> Result<Tensor> {
         let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
-        let attended = branch(norms, x, |x| Ok((self.attention.append(x, keys, values, context)?, ())))?.0;
+        let attended = branch(norms, x, |x| Ok((self.attention.append(x, caches, context)?, ())))?.0;
         let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
         let sum = residual::add(x, &attended)?;
         let y = branch(norms, if self.parallel { x } else { &sum }, |x| self.mlp.forward(x))?.0;

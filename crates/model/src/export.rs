@@ -2,15 +2,19 @@
 //! file in [`gguf`].
 
 pub mod gguf;
+mod shards;
 
 use crate::base::{Base, COMPANIONS};
 use crate::decoder::Decoder;
-use crate::files::safetensors;
 use crate::row::Row;
 use crate::{ModelError, Result};
 use candle_core::{DType, Device, IndexOp, Tensor};
-use serde_json::json;
-use std::path::Path;
+use serde_json::{Value, json};
+use shards::Written;
+use std::path::{Path, PathBuf};
+
+/// Files of a tokenizer that nothing is read from here and other software may read.
+const ALSO_COPIED: [&str; 2] = ["tokenizer.model", "added_tokens.json"];
 
 /// What reading an export back showed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,20 +40,77 @@ fn tolerance(decoder: &Decoder, dtype: DType) -> f32 {
     }
 }
 
-/// Writes `decoder`, trained on `base`, to `folder` with weights as `dtype`, then loads the folder and compares
-/// (R30, R31). Tokenizer files are copied byte for byte (R29); a GGUF base's tokenizer is written as tokenizer.json.
-/// Errors: the folder exists, can't be written, or gives other results than the model in memory, or there is no prompt
-/// to tell by.
-pub fn write(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType, prompts: &[Vec<u32>]) -> Result<RoundTrip> {
+/// Most bytes of tensors in one file where nothing else is asked for.
+pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
+
+/// How the weights of a folder are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Their type.
+    pub dtype: DType,
+    /// Most bytes of tensors in one file; a larger tensor has a file of its own.
+    pub max_shard_bytes: u64,
+}
+
+impl From<DType> for Storage {
+    fn from(dtype: DType) -> Self {
+        Self { dtype, max_shard_bytes: MAX_SHARD_BYTES }
+    }
+}
+
+/// A folder that was written and read back, not yet in its place.
+pub struct Export {
+    temporary: tempfile::TempDir,
+    target: PathBuf,
+    /// What reading it back showed.
+    pub round_trip: RoundTrip,
+    /// Files that hold the weights.
+    pub weight_files: usize,
+}
+
+impl Export {
+    /// Adds a text file, or writes over one. Errors: the disk.
+    pub fn add(&self, name: &str, text: &str) -> Result<()> {
+        Ok(fs_err::write(self.temporary.path().join(name), text)?)
+    }
+
+    /// Puts the folder in its place. Errors: the disk.
+    pub fn keep(self) -> Result<RoundTrip> {
+        fs_err::rename(self.temporary.path(), &self.target)?;
+        let _ = self.temporary.keep(); // it is the result now, nothing to delete
+        Ok(self.round_trip)
+    }
+}
+
+/// [`prepare`] and [`Export::keep`] in one.
+pub fn write(
+    decoder: &Decoder,
+    base: &Base,
+    folder: &Path,
+    storage: impl Into<Storage>,
+    prompts: &[Vec<u32>],
+) -> Result<RoundTrip> {
+    prepare(decoder, base, folder, storage, prompts)?.keep()
+}
+
+/// Writes `decoder`, trained on `base`, beside `folder`, then loads what it wrote and compares (R30, R31). Tokenizer files are
+/// copied byte for byte (R29); a GGUF base's tokenizer is written as tokenizer.json.
+/// Errors: the folder exists, can't be written, or gives other results than the model in memory, or there is no prompt to tell by.
+pub fn prepare(
+    decoder: &Decoder,
+    base: &Base,
+    folder: &Path,
+    storage: impl Into<Storage>,
+    prompts: &[Vec<u32>],
+) -> Result<Export> {
+    let storage = storage.into();
     free(folder, prompts)?;
     let temporary = temporary_beside(folder)?;
-    let rounded = write_files(decoder, base, temporary.path(), dtype)?;
+    let written = write_files(decoder, base, temporary.path(), storage)?;
     let read_back = Base::open(temporary.path())?.load(DType::F32, &Device::Cpu)?;
-    let result = compare(decoder, &read_back, folder, tolerance(decoder, dtype), prompts)?;
-    let result = RoundTrip { rounded, ..result };
-    fs_err::rename(temporary.path(), folder)?;
-    let _ = temporary.keep(); // it is the result now, nothing to delete
-    Ok(result)
+    let compared = compare(decoder, &read_back, folder, tolerance(decoder, storage.dtype), prompts)?;
+    let round_trip = RoundTrip { rounded: written.rounded, ..compared };
+    Ok(Export { temporary, target: folder.to_path_buf(), round_trip, weight_files: written.files })
 }
 
 /// Errors: `out` is there already, or there is no prompt to compare by.
@@ -72,39 +133,55 @@ fn temporary_beside(out: &Path) -> Result<tempfile::TempDir> {
     temporary.map_err(|e| ModelError::invalid(parent, format!("can't be written: {e}")))
 }
 
-/// Returns the share of the values that were rounded.
-fn write_files(decoder: &Decoder, base: &Base, folder: &Path, dtype: DType) -> Result<f64> {
-    let mut tensors = Vec::new();
-    let (mut rounded, mut all) = (0.0, 0);
-    for (name, tensor) in decoder.weights() {
-        let tensor = tensor.to_device(&Device::Cpu)?;
-        let stored = tensor.to_dtype(dtype)?.contiguous()?;
-        if dtype != tensor.dtype() {
-            let differs = stored.to_dtype(DType::F32)?.ne(&tensor.to_dtype(DType::F32)?)?;
-            rounded +=
-                f64::from(differs.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()?) * tensor.elem_count() as f64;
-        }
-        all += tensor.elem_count();
-        tensors.push((name.to_string(), stored));
-    }
-    safetensors::write(&folder.join("model.safetensors"), &tensors, None)?;
+fn write_files(decoder: &Decoder, base: &Base, folder: &Path, storage: Storage) -> Result<Written> {
+    let weights = decoder.weights();
+    let tensors: Vec<(&str, &Tensor)> = weights.iter().map(|(name, tensor)| (&**name, &**tensor)).collect();
+    let written = shards::write(folder, &tensors, storage.dtype, storage.max_shard_bytes)?;
     let mut config = base.config().clone();
     config["tie_word_embeddings"] = json!(decoder.spec().tie_word_embeddings);
     if let Some(fields) = config.as_object_mut() {
         fields.remove("torch_dtype"); // the name of `dtype` before transformers 5
-        fields.insert("dtype".into(), json!(dtype_name(dtype)));
+        fields.insert("dtype".into(), json!(dtype_name(storage.dtype)));
     }
-    let text = serde_json::to_string_pretty(&config).map_err(|e| ModelError::invalid(folder, e.to_string()))?;
-    fs_err::write(folder.join("config.json"), text + "\n")?;
+    write_json(folder, "config.json", &config)?;
     write_tokenizer(base, folder)?;
-    Ok(rounded / all.max(1) as f64)
+    write_generation(base, folder)?;
+    Ok(written)
+}
+
+fn write_json(folder: &Path, name: &str, json: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(json).map_err(|e| ModelError::invalid(folder, e.to_string()))?;
+    Ok(fs_err::write(folder.join(name), text + "\n")?)
+}
+
+/// Where the base has no `generation_config.json` to copy: the tokens that begin and end its texts, as transformers derives one
+/// from a config. A text ends at every token that ends one in `outcrop generate`.
+fn write_generation(base: &Base, folder: &Path) -> Result<()> {
+    if folder.join("generation_config.json").is_file() || !folder.join("tokenizer.json").is_file() {
+        return Ok(());
+    }
+    let tokenizer = base.tokenizer()?;
+    let mut json = json!({"_from_model_config": true});
+    if let Some(bos) = base.begin_token(&tokenizer)? {
+        json["bos_token_id"] = json!(bos);
+    }
+    // a base that names no end token can be exported all the same
+    match base.stop_tokens(&tokenizer).unwrap_or_default().as_slice() {
+        [] => {}
+        [eos] => json["eos_token_id"] = json!(eos),
+        several => json["eos_token_id"] = json!(several),
+    }
+    if let Some(pad) = base.config().get("pad_token_id").filter(|pad| pad.is_u64()) {
+        json["pad_token_id"] = pad.clone();
+    }
+    write_json(folder, "generation_config.json", &json)
 }
 
 /// Copies the tokenizer's files, or writes what the base lacks: a GGUF file has none, and a folder without a
 /// tokenizer_config.json would leave transformers' tokenizer without an end token (R30).
 fn write_tokenizer(base: &Base, folder: &Path) -> Result<()> {
     if base.is_folder() {
-        for name in COMPANIONS {
+        for name in COMPANIONS.into_iter().chain(ALSO_COPIED) {
             if base.path().join(name).is_file() {
                 fs_err::copy(base.path().join(name), folder.join(name))?;
             }
@@ -126,8 +203,7 @@ fn write_tokenizer(base: &Base, folder: &Path) -> Result<()> {
     if let Some(bos) = base.spec().bos_token_id.and_then(|id| tokenizer.id_to_token(id)) {
         json["bos_token"] = json!(bos);
     }
-    let text = serde_json::to_string_pretty(&json).map_err(|e| ModelError::invalid(folder, e.to_string()))?;
-    Ok(fs_err::write(file, text + "\n")?)
+    write_json(folder, "tokenizer_config.json", &json)
 }
 
 fn dtype_name(dtype: DType) -> &'static str {

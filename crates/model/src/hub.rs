@@ -41,6 +41,14 @@ fn snapshot(cache: &Path, name: &str) -> Option<PathBuf> {
     folder.join("config.json").is_file().then_some(folder)
 }
 
+/// The name of the repository whose snapshot in the hub's cache `path` is.
+pub fn name_of(path: &Path) -> Option<String> {
+    let snapshots = path.parent().filter(|parent| parent.ends_with("snapshots"))?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
+    let (owner, name) = repository.split_once("--")?;
+    Some(format!("{owner}/{name}"))
+}
+
 /// Fetches `name` into the hub's cache and returns its folder. The only function that opens a connection; it runs
 /// for `outcrop models import` alone. `HF_HUB_OFFLINE=1` refuses it. Errors: no network, no such repository, no
 /// safetensors in it.

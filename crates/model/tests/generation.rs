@@ -4,7 +4,7 @@
 mod common;
 
 use common::{fixture, load, message};
-use outcrop_model::generate::{Finish, Options, generate};
+use outcrop_model::generate::{Finish, Options, generate, generate_batch};
 use outcrop_model::{Decoder, Row};
 
 fn greedy(max_tokens: usize) -> Options {
@@ -38,6 +38,42 @@ fn greedy_generation_with_the_cache_is_greedy_generation_without() {
             assert_eq!(finish, if full { Finish::Context } else { Finish::Length }, "{name}, prompt of {length}");
         }
     }
+}
+
+#[test]
+fn r34_a_batch_of_prompts_gives_each_the_text_it_has_alone() {
+    for (name, decoder) in common::fixture_decoders() {
+        // past windows and original contexts, and some that end while others go on
+        let prompts: Vec<Vec<u32>> =
+            [1, 17, 2, 30, 5].iter().map(|length| common::numbers(*length, 131, *length as u64)).collect();
+        let options = Options { temperature: 1.0, stop: vec![3], ..greedy(24) };
+        let alone: Vec<_> = prompts.iter().map(|prompt| run(&decoder, prompt, &options)).collect();
+        for at_once in [1, 2, 5, 9] {
+            let mut texts = vec![Vec::new(); prompts.len()];
+            let mut ends = vec![None; prompts.len()];
+            let on_token = |index: usize, token| {
+                texts[index].push(token);
+                true
+            };
+            generate_batch(&decoder, &prompts, &options, at_once, on_token, |index, end| ends[index] = Some(end))
+                .unwrap();
+            for (index, (tokens, finish)) in alone.iter().enumerate() {
+                assert_eq!((&texts[index], ends[index]), (tokens, Some(*finish)), "{name}, {at_once} at once");
+            }
+        }
+    }
+    let decoder = load(&fixture("llama")).unwrap();
+    let (mut made, mut ends) = ([0; 2], Vec::new());
+    let cancel = |index: usize, _| {
+        made[index] += 1;
+        index == 1 || made[0] < 2
+    };
+    generate_batch(&decoder, &[vec![1], vec![2]], &greedy(4), 2, cancel, |index, end| ends.push((index, end))).unwrap();
+    assert_eq!((made, ends), ([2, 4], vec![(0, Finish::Cancelled), (1, Finish::Length)]));
+    let none: [Vec<u32>; 0] = [];
+    generate_batch(&decoder, &none, &greedy(4), 2, |_, _| true, |_, _| ()).unwrap();
+    let empty = generate_batch(&decoder, &[vec![1], vec![]], &greedy(4), 2, |_, _| true, |_, _| ());
+    assert!(message(empty).contains("the prompt is empty"));
 }
 
 #[test]

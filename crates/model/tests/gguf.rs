@@ -404,10 +404,16 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     let key = "model.layers.1.self_attn.k_proj.weight";
     for (name, tensor, expected) in [
+        ("rope_freqs.weight", Some(zeros(&[8])), "`rope_freqs.weight` has a value that isn't a positive number"),
         (
             "rope_freqs.weight",
+            Some(zeros(&[7])),
+            "`rope_freqs.weight` has 7 values, one for each of 8 frequencies is expected",
+        ),
+        (
+            "rope_factors_long.weight",
             Some(zeros(&[8])),
-            "carries `rope_freqs.weight` (a rotary scaling in a tensor), which is not read from GGUF yet; use the safetensors files",
+            "carries `rope_factors_long.weight` (a rotary scaling in a tensor), which is not read from GGUF yet; use the safetensors files",
         ),
         (
             "blk.0.ffn_gate_inp.weight",

@@ -288,8 +288,11 @@ fn what_gguf_can_not_say_of_a_model_is_refused_by_name() {
                                    "high_freq_factor": 4.0, "original_max_position_embeddings": 128})
     };
     let yarn = refused(0, &|config| config["rope_parameters"] = rope("yarn"));
-    assert!(yarn.contains("rotary scaling `yarn` can't be written as GGUF (only `linear` can)"), "{yarn}");
-    assert!(refused(0, &|config| config["rope_parameters"] = rope("llama3")).contains("rotary scaling `llama3`"));
+    let only = "can't be written as GGUF (only `linear` can, and Llama's `llama3`)";
+    assert!(yarn.contains(&format!("rotary scaling `yarn` {only}")), "{yarn}");
+    // llama.cpp reads `rope_freqs` of a llama alone
+    let qwen = refused(1, &|config| config["rope_parameters"] = rope("llama3"));
+    assert!(qwen.contains(&format!("rotary scaling `llama3` {only}")), "{qwen}");
     let windows = refused(1, &|config| {
         config["use_sliding_window"] = json!(true);
         config["sliding_window"] = json!(16);
@@ -314,4 +317,44 @@ fn what_gguf_can_not_say_of_a_model_is_refused_by_name() {
         family.contains("models of family `smollm3` can't be written as GGUF; supported are `llama`, "),
         "{family}"
     );
+}
+
+#[test]
+fn r30_llama3_scaling_is_written_as_divisors_and_read_back_from_them() {
+    for (factor, low, high, original, is_metas) in
+        [(8.0, 1.0, 4.0, 8192, true), (32.0, 1.0, 4.0, 8192, true), (4.0, 1.0, 8.0, 32, false)]
+    {
+        let mut config = families().swap_remove(0);
+        config["rope_parameters"] = json!({"rope_type": "llama3", "factor": factor, "rope_theta": 5e5, "low_freq_factor": low,
+            "high_freq_factor": high, "original_max_position_embeddings": original});
+        let bench = Bench::new(&config, &byte_level());
+        let (file, result) = bench.export(GgufType::F32).unwrap();
+        let content = content(&file);
+        let divisors =
+            content.tensor(&mut fs_err::File::open(&file).unwrap(), "rope_freqs.weight", &Device::Cpu).unwrap();
+        let divisors: Vec<f32> = divisors.dequantize(&Device::Cpu).unwrap().to_vec1().unwrap();
+        // what llama.cpp's converter computes: 1 for short waves, the factor for long ones, a ramp between
+        for (pair, divisor) in divisors.iter().enumerate() {
+            let dim = 2 * divisors.len();
+            let wave = std::f64::consts::TAU * 5e5f64.powf(2.0 * pair as f64 / dim as f64);
+            let original = f64::from(original);
+            let expected = match wave {
+                _ if wave < original / high => 1.0,
+                _ if wave > original / low => factor,
+                _ => {
+                    let smooth = (original / wave - low) / (high - low);
+                    1.0 / ((1.0 - smooth) / factor + smooth)
+                }
+            };
+            assert!((f64::from(*divisor) - expected).abs() < 1e-6 * expected, "pair {pair}: {divisor}, not {expected}");
+        }
+        assert!(divisors.iter().any(|divisor| *divisor > 1.0));
+        assert!(!content.metadata.contains_key("llama.rope.scaling.type"));
+        let kind = &Base::open(&file).unwrap().config()["rope_parameters"]["rope_type"];
+        assert_eq!(kind, if is_metas { "llama3" } else { "longrope" });
+        assert!(
+            if is_metas { result.largest_difference == 0.0 } else { result.largest_difference < 1e-4 },
+            "{result:?}"
+        );
+    }
 }

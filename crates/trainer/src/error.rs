@@ -26,6 +26,12 @@ pub enum TrainError {
     /// The training or evaluation data.
     #[error(transparent)]
     Data(#[from] outcrop_data::DataError),
+    /// The table of imported bases, or one of them that changed.
+    #[error(transparent)]
+    Base(#[from] outcrop_job::bases::BaseError),
+    /// A name that is no base's.
+    #[error("{0}")]
+    NoBase(String),
     /// The base model.
     #[error(transparent)]
     Model(#[from] outcrop_model::ModelError),

@@ -103,7 +103,8 @@ impl Candidate {
             Err(unknown) => {
                 return match locate(name, locations, models) {
                     Ok(_) => Self::base(name, locations, models),
-                    Err(_) => Err(unknown.into()),
+                    Err(TrainError::NoBase(_)) => Err(unknown.into()),
+                    Err(error) => Err(error),
                 };
             }
         };

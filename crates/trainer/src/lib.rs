@@ -2,7 +2,8 @@
 //!
 //! `job` plan, `sets` data, `base` model, `preflight` probes, `run` the loop, `step` one optimizer step, `optimizer`,
 //! `schedule`, `monitor` while it trains, `checkpoint`, `snapshot`, `sweep`, `comparison` with the base, `evaluate`
-//! without a job, `finish`, its `report`, and `views` of the events.
+//! without a job, `finish`, its `report`, `views` of the events, and the `model_card` of an
+//! export.
 //! Left out: the terminal (`outcrop-cli`), tokens (`outcrop-data`), layers (`outcrop-model`).
 
 pub mod base;
@@ -15,6 +16,7 @@ mod features;
 mod finish;
 mod job;
 pub mod memory;
+pub mod model_card;
 mod monitor;
 pub mod observer;
 mod optimizer;

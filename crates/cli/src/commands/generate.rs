@@ -1,11 +1,15 @@
-//! `outcrop generate`: text from a custom model or a base.
+//! `outcrop generate`: text from a custom model or a base, after one prompt or after each line of a file ([`prompts`]).
 
+mod prompts;
+
+use super::Loaded;
 use super::text::{Prompt, Stops, stream};
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use outcrop_data::{Role, Turn};
-use outcrop_model::generate::{Finish, Options};
+use outcrop_model::generate::{Finish, Options, check_prompt};
 use outcrop_trainer::base::TemplateFile;
+use prompts::Line;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -16,8 +20,15 @@ pub(crate) struct Generate {
     #[arg(long)]
     model: String,
     /// Text to go on from; with --chat what the user says
-    #[arg(long)]
-    prompt: String,
+    #[arg(long, required_unless_present = "prompts", conflicts_with = "prompts")]
+    prompt: Option<String>,
+    /// A file of prompts, a line each: plain text, or `{"prompt": "..."}` in a `.jsonl` file. Prints a line of JSON for each, in
+    /// order, with the text that the prompt alone would give
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Texts that are made at once with --prompts; more are faster and take more memory
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024), requires = "prompts")]
+    at_once: u64,
     /// Lay the prompt out as a conversation, by the chat template that the model was trained with
     #[arg(long)]
     chat: bool,
@@ -78,6 +89,7 @@ fn penalty(text: &str) -> Result<f64, String> {
 
 impl Generate {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let lines = self.prompts.as_deref().map(prompts::read).transpose()?; // before a model is loaded
         let home = super::home()?;
         let template = self.chat_template.as_deref().map(TemplateFile::read).transpose()?;
         let device = outcrop_kernels::device::open(&self.device)?;
@@ -85,27 +97,24 @@ impl Generate {
             eprintln!("{notice}");
         }
         let loaded = super::load(&self.model, &home, &device, template.as_ref())?;
-        let prompt = if self.chat {
-            let turn = Turn { role: Role::User, texts: vec![self.prompt.clone()] };
-            Prompt::chat(&loaded, self.system.as_deref(), &[turn])?
-        } else {
-            Prompt::plain(&loaded, &self.prompt)?
-        };
+        let (options, stops) = (self.options(), Stops(self.stop.clone()));
+        if let Some(lines) = lines {
+            let prompt = |line: &Line| {
+                let prompt = self.laid_out(&loaded, &line.text).and_then(|prompt| {
+                    check_prompt(&loaded.decoder, &prompt.tokens)?;
+                    Ok(prompt)
+                });
+                prompt.with_context(|| line.place.clone())
+            };
+            let prompts = lines.iter().map(prompt).collect::<anyhow::Result<Vec<_>>>()?;
+            return prompts::write(&loaded, &lines, &prompts, &options, &stops, self.at_once as usize);
+        }
+        let prompt = self.laid_out(&loaded, self.prompt.as_deref().unwrap_or_default())?;
         if prompt.tokens.is_empty() {
             bail!("--prompt is empty and the tokenizer begins no text by itself; give a prompt");
         }
-        let options = Options {
-            max_tokens: self.max_tokens as usize,
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k.map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            seed: self.seed,
-            stop: Vec::new(), // the prompt's own
-        };
         let mut out = std::io::stdout().lock();
-        let end = stream(&loaded, &prompt, &options, &Stops(self.stop), &mut |text| {
+        let end = stream(&loaded, &prompt, &options, &stops, &mut |text| {
             out.write_all(text.as_bytes())?;
             out.flush()?;
             Ok(true)
@@ -115,5 +124,27 @@ impl Generate {
             eprintln!("stopped: the context of {} tokens is full", loaded.decoder.spec().max_position_embeddings);
         }
         Ok(())
+    }
+
+    /// A prompt's tokens: the text as it is, or with --chat what the template makes of it.
+    fn laid_out(&self, loaded: &Loaded, text: &str) -> anyhow::Result<Prompt> {
+        if !self.chat {
+            return Prompt::plain(loaded, text);
+        }
+        let turn = Turn { role: Role::User, texts: vec![text.to_string()] };
+        Prompt::chat(loaded, self.system.as_deref(), &[turn])
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            max_tokens: self.max_tokens as usize,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k.map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+            stop: Vec::new(), // the prompt's own
+        }
     }
 }

@@ -116,7 +116,7 @@ fn stop(job: &JobFolder, name: &str) -> anyhow::Result<()> {
 }
 
 /// Names in the jobs' folder, sorted.
-fn ids(home: &Home) -> anyhow::Result<Vec<String>> {
+pub(super) fn ids(home: &Home) -> anyhow::Result<Vec<String>> {
     if !home.jobs_dir().is_dir() {
         return Ok(Vec::new());
     }
@@ -155,7 +155,7 @@ fn name(job: &JobFolder) -> Option<String> {
 }
 
 /// Whether the service made the job: its request came over the network, so it has no folder that paths start from.
-fn is_services(job: &JobFolder) -> bool {
+pub(super) fn is_services(job: &JobFolder) -> bool {
     !job.root().join(super::train::START).exists()
 }
 

@@ -24,6 +24,7 @@ use outcrop_data::TextTokenizer;
 use outcrop_job::{Home, Locations, ModelRecord, ModelStore, content_hash};
 use outcrop_model::{Base, Decoder, delta};
 use outcrop_service::Remote;
+use outcrop_trainer::TrainError;
 use outcrop_trainer::base::{TemplateFile, text_tokenizer};
 use std::path::Path;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ struct Loaded {
     base: Base,
     decoder: Decoder,
     tokenizer: TextTokenizer,
+    /// What is known of a custom model.
+    record: Option<ModelRecord>,
     /// Keeps a base that was copied here, whose files are read as long as it is used.
     _copies: Option<tempfile::TempDir>,
 }
@@ -85,10 +88,13 @@ fn load(name: &str, home: &Home, device: &Device, template: Option<&TemplateFile
         Ok(record) => load_custom(&record, &models, device, template),
         Err(unknown) => {
             let (locations, copies) = here(home)?;
-            let path = outcrop_trainer::base::locate(name, &locations, &models).map_err(|_| unknown)?;
+            let path = match outcrop_trainer::base::locate(name, &locations, &models) {
+                Err(TrainError::NoBase(_)) => return Err(unknown.into()),
+                path => path?,
+            };
             let base = Base::open(&path)?;
             let (decoder, tokenizer) = (base.load(DType::F32, device)?, text_tokenizer(&base, template)?);
-            Ok(Loaded { decoder, tokenizer, base, _copies: copies })
+            Ok(Loaded { decoder, tokenizer, base, record: None, _copies: copies })
         }
     }
 }
@@ -116,5 +122,6 @@ fn load_custom(
     let decoder = delta::load(&base, &file, DType::F32, device)?;
     let own = record.chat_template.as_ref();
     let own = own.map(|source| TemplateFile { place: format!("model `{}`", record.name), source: source.clone() });
-    Ok(Loaded { decoder, tokenizer: text_tokenizer(&base, template.or(own.as_ref()))?, base, _copies: None })
+    let tokenizer = text_tokenizer(&base, template.or(own.as_ref()))?;
+    Ok(Loaded { decoder, tokenizer, base, record: Some(record.clone()), _copies: None })
 }

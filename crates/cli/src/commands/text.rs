@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use outcrop_data::{ChatError, Turn, encode_chat_prompt, encode_prompt, end_of_turn};
-use outcrop_model::generate::{Finish, Options, generate};
+use outcrop_model::generate::{Finish, Options, generate, generate_batch};
+use std::cell::RefCell;
 
 use super::Loaded;
 
@@ -51,36 +52,101 @@ pub(super) fn stream(
     each: &mut dyn FnMut(&str) -> anyhow::Result<bool>,
 ) -> anyhow::Result<End> {
     let options = Options { stop: prompt.stop.clone(), ..options.clone() };
-    // a character may be spread over tokens: give what decodes whole
-    let (mut tokens, mut given) = (Vec::new(), 0);
-    let (mut failure, mut stop_text, mut goes_on) = (None, None, true);
+    let mut text = Growing::default();
+    let (mut failure, mut goes_on) = (None, true);
     let finish = generate(&loaded.decoder, &prompt.tokens, &options, |token| {
-        tokens.push(token);
-        let result = loaded.tokenizer.decode(&tokens).map_err(anyhow::Error::from).and_then(|text| {
-            let whole = text.trim_end_matches('\u{fffd}');
-            let (length, ends) = stops.printable(whole);
-            if length > given {
-                goes_on = each(&whole[given..length])?;
-                given = length;
-            } else {
-                goes_on = each("")?;
-            }
-            stop_text = ends;
-            Ok(())
-        });
-        failure = result.err();
-        failure.is_none() && stop_text.is_none() && goes_on
+        let result = text.push(loaded, stops, token).and_then(|new| each(&new));
+        match result {
+            Ok(more) => goes_on = more,
+            Err(error) => failure = Some(error),
+        }
+        failure.is_none() && text.stop_text.is_none() && goes_on
     })?;
     if let Some(error) = failure {
         return Err(error).context("writing the text");
     }
-    if stop_text.is_none() && goes_on {
-        let text = loaded.tokenizer.decode(&tokens)?;
-        if text.len() > given {
-            each(&text[given..])?;
+    if goes_on {
+        let rest = text.rest(loaded)?;
+        if !rest.is_empty() {
+            each(&rest)?;
         }
     }
-    Ok(End { finish, stop_text, tokens: tokens.len() })
+    Ok(End { finish, stop_text: text.stop_text, tokens: text.tokens.len() })
+}
+
+/// Generates a text after each prompt, `at_once` of them together; the same texts as [`stream`] gives for each alone.
+/// Errors: generation's.
+pub(super) fn batch(
+    loaded: &Loaded,
+    prompts: &[Prompt],
+    options: &Options,
+    stops: &Stops,
+    at_once: usize,
+    each: &mut dyn FnMut(usize, String, End) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let stop = prompts.first().map(|prompt| prompt.stop.clone()).unwrap_or_default(); // the model's, so the same for all
+    let options = Options { stop, ..options.clone() };
+    let texts = RefCell::new(prompts.iter().map(|_| (Growing::default(), String::new())).collect::<Vec<_>>());
+    let failure = RefCell::new(None);
+    let on_token = |index: usize, token| {
+        let (text, so_far) = &mut texts.borrow_mut()[index];
+        match text.push(loaded, stops, token) {
+            Ok(new) => so_far.push_str(&new),
+            Err(error) => *failure.borrow_mut() = Some(error),
+        }
+        failure.borrow().is_none() && text.stop_text.is_none()
+    };
+    let on_end = |index: usize, finish| {
+        let (mut text, mut so_far) = std::mem::take(&mut texts.borrow_mut()[index]);
+        let ended = text.rest(loaded).and_then(|rest| {
+            so_far.push_str(&rest);
+            each(index, so_far, End { finish, tokens: text.tokens.len(), stop_text: text.stop_text })
+        });
+        if let Err(error) = ended {
+            failure.borrow_mut().get_or_insert(error);
+        }
+    };
+    let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    generate_batch(&loaded.decoder, &tokens, &options, at_once, on_token, on_end)?;
+    match failure.into_inner() {
+        Some(error) => Err(error).context("writing the texts"),
+        None => Ok(()),
+    }
+}
+
+/// A text in the making. A character may be spread over tokens: what decodes whole is given on.
+#[derive(Default)]
+struct Growing {
+    tokens: Vec<u32>,
+    given: usize,
+    /// The stop text that ended it.
+    stop_text: Option<String>,
+}
+
+impl Growing {
+    /// What can be given on once there is one more token. Errors: the tokenizer's.
+    fn push(&mut self, loaded: &Loaded, stops: &Stops, token: u32) -> anyhow::Result<String> {
+        self.tokens.push(token);
+        let text = loaded.tokenizer.decode(&self.tokens)?;
+        let (length, ends) = stops.printable(text.trim_end_matches('\u{fffd}'));
+        self.stop_text = ends;
+        Ok(self.up_to(&text, length))
+    }
+
+    /// What was held back and is part of the text after all. Errors: the tokenizer's.
+    fn rest(&mut self, loaded: &Loaded) -> anyhow::Result<String> {
+        if self.stop_text.is_some() {
+            return Ok(String::new());
+        }
+        let text = loaded.tokenizer.decode(&self.tokens)?;
+        Ok(self.up_to(&text, text.len()))
+    }
+
+    fn up_to(&mut self, text: &str, length: usize) -> String {
+        let new = text.get(self.given..length).unwrap_or_default().to_string();
+        self.given = self.given.max(length);
+        new
+    }
 }
 
 /// How much of a growing text may be given on: a stop text ends it, and what may become one is held back.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::bases::Bases;
 use crate::event_log::EventError;
 use crate::folder::FolderError;
 use crate::home::is_id;
@@ -342,9 +343,10 @@ fn temporary(home: &Home, running: bool, survey: &mut Survey) -> Result<(), Prun
     Ok(())
 }
 
-/// Paths that models and unfinished jobs need, and who needs them.
+/// Paths that imported bases, models and unfinished jobs need, and who needs them.
 fn referenced(home: &Home) -> Result<Vec<(PathBuf, String)>, PruneError> {
     let mut paths = vec![(home.examples_dir(), "every command".to_string())];
+    paths.extend(Bases::read(home)?.iter().map(|base| (base.path.clone(), format!("base {}", base.id))));
     for model in ModelStore::new(home.models_dir()).list()? {
         let by = format!("model {}", model.name);
         let data = model.training_data.into_iter().map(|file| file.path);

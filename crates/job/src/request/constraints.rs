@@ -118,6 +118,8 @@ text!(
     r"(arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:(([0-9]{12}:custom-model/([a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([.]?[a-z0-9-]{1,63})([:][a-z0-9-]{1,63}){0,2})/[a-z0-9]{12})|(:foundation-model/[a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([:][a-z0-9-]{1,63}){0,2})))|([a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([.]?[a-z0-9-]{1,63})([:][a-z0-9-]{1,63}){0,2})|(([0-9a-zA-Z][_-]?)+)",
     "local.tiny-v1:0"
 );
+// Two characters behind the dot: with one, requests refuse what ARNs would take.
+text!(FOUNDATION_ID, 1, 255, r"[a-z0-9-]{1,63}[.]{1}[a-z0-9-]{2,63}([:][a-z0-9-]{1,63}){0,2}", "local.tiny-v1:0");
 text!(S3_URI, 1, 1024, S3_URI_PATTERN, "s3://my-bucket/train.jsonl");
 text!(
     KMS_KEY,
@@ -137,6 +139,11 @@ pub(crate) const S3_URI_PATTERN: &str =
 /// Whether `uri` is an S3 URI that Bedrock accepts.
 pub(crate) fn is_s3_uri(uri: &str) -> bool {
     uri.chars().count() <= S3_URI.max && S3_URI.regex.is_match(uri)
+}
+
+/// Whether `id` has the form of a foundation model's id, as ARNs have it.
+pub(crate) fn is_foundation_id(id: &str) -> bool {
+    id.len() <= FOUNDATION_ID.max && FOUNDATION_ID.regex.is_match(id)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub use set::SetError;
 
 #[cfg(test)]
 pub(crate) use constraints::is_job_name;
-pub(crate) use constraints::{S3_URI_PATTERN, is_model_name, is_s3_uri};
+pub(crate) use constraints::{S3_URI_PATTERN, is_foundation_id, is_model_name, is_s3_uri};
 
 /// Where a request comes from: a file may leave names away and use paths on disk, the network may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

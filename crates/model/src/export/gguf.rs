@@ -4,7 +4,7 @@
 use super::{RoundTrip, compare, free, temporary_beside};
 use crate::base::Base;
 use crate::decoder::Decoder;
-use crate::files::{gguf, gguf_writer};
+use crate::files::{gguf, gguf_rope, gguf_writer};
 use crate::spec::Spec;
 use crate::{ModelError, Result};
 use candle_core::quantized::GgmlDType;
@@ -34,13 +34,15 @@ impl GgufType {
         }
     }
 
-    /// Largest relative change of a prompt's NLL. f32 is read back exactly, but for norms far below 0 that are stored with one added.
+    /// Largest relative change of a prompt's NLL. f32 is read back exactly, but for norms far below 0 that are stored with one added, and
+    /// for rotary frequencies that are stored as divisors.
     /// Q8_0's step is 1/127 of the largest of 32 values: an error of some 0.7 % of a usual weight, four times that of bf16
     /// (2^-9 on average), whose tolerance it has fourfold. That each weight is within half a step is checked beside it.
-    fn tolerance(self, decoder: &Decoder) -> f32 {
+    fn tolerance(self, decoder: &Decoder, read: &Spec) -> f32 {
         let exact = decoder.device().is_cpu() && decoder.embedding.tensor.dtype() == DType::F32;
+        let rounded = gguf_writer::adds(decoder.spec()) || decoder.spec().ropes != read.ropes;
         match self {
-            Self::F32 if exact && !gguf_writer::adds(decoder.spec()) => 0.0,
+            Self::F32 if exact && !rounded => 0.0,
             Self::F32 if exact => 1e-4,
             Self::F32 => 0.005,
             Self::F16 | Self::Bf16 => 0.02,
@@ -114,7 +116,7 @@ fn read_back(
     }
     let rounded = gguf_writer::check(file, &gguf::header(file)?, decoder, dtype.ggml())?;
     let loaded = read.load(DType::F32, &Device::Cpu)?;
-    Ok(RoundTrip { rounded, ..compare(decoder, &loaded, out, dtype.tolerance(decoder), prompts)? })
+    Ok(RoundTrip { rounded, ..compare(decoder, &loaded, out, dtype.tolerance(decoder, read.spec()), prompts)? })
 }
 
 /// What the spec that is read back has otherwise, but for special tokens and the spread of initial weights.
@@ -123,6 +125,10 @@ fn difference(ours: &Spec, theirs: &Spec) -> Option<&'static str> {
     theirs.bos_token_id = ours.bos_token_id;
     theirs.eos_token_ids.clone_from(&ours.eos_token_ids);
     theirs.initializer_range = ours.initializer_range;
+    let alike = |(a, b)| gguf_rope::same(a, b, ours.max_position_embeddings);
+    if ours.ropes.len() == theirs.ropes.len() && ours.ropes.iter().zip(&theirs.ropes).all(alike) {
+        theirs.ropes.clone_from(&ours.ropes);
+    }
     if theirs == *ours {
         return None;
     }

@@ -3,9 +3,10 @@
 
 use super::gguf_architecture::{self, Change};
 use super::{finite, gguf_header, gguf_keys};
+use super::gguf_rope;
 use crate::weights::Weights;
 use crate::{ModelError, Result};
-use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::io::BufReader;
@@ -98,7 +99,7 @@ pub(crate) fn read(
     device: &Device,
 ) -> Result<Weights> {
     let architecture = gguf_architecture::of(&Metadata { path, content })?;
-    let names: Vec<&String> = content.tensor_infos.keys().collect();
+    let names: Vec<&String> = content.tensor_infos.keys().filter(|name| *name != gguf_rope::TENSOR).collect();
     let tensors: Vec<(String, Tensor)> = names
         .into_par_iter()
         .map(|name| {
@@ -136,4 +137,20 @@ fn unpermute(w: &Tensor, heads: usize, head_dim: usize) -> candle_core::Result<T
     let columns = w.elem_count() / w.dim(0)?.max(1);
     let split = w.reshape((heads, head_dim / 2, 2, columns))?;
     split.transpose(1, 2)?.contiguous()?.reshape(w.dims())
+}
+
+/// Hugging Face's names of the file's tensors with their shapes. Errors: a tensor that the architecture has not.
+pub(crate) fn shapes(path: &Path, content: &Content) -> Result<Vec<(String, Vec<usize>)>> {
+    let architecture = gguf_architecture::of(&Metadata { path, content })?;
+    let shape = |(name, info): (&String, &TensorInfo)| {
+        let (target, change) = architecture.tensor(name).ok_or_else(|| {
+            ModelError::invalid(path, format!("`{name}` is not a tensor of a {} model", architecture.name))
+        })?;
+        let mut shape = info.shape.dims().to_vec();
+        if change == Change::Transpose {
+            shape.reverse();
+        }
+        Ok((target, shape))
+    };
+    content.tensor_infos.iter().filter(|(name, _)| *name != gguf_rope::TENSOR).map(shape).collect()
 }

@@ -2,10 +2,11 @@
 //!
 //! llama.cpp's converter permutes the rows of Llama's q and k for its interleaved rotation, adds one to Gemma's norms and turns GPT-2's
 //! matrices around; [`Change`] says what is to be undone. Mistral and SmolLM are `llama` here.
-//! Sources: llama.cpp's gguf-py/gguf/{constants,tensor_mapping}.py and convert_hf_to_gguf.py. Left out: frequencies that are tensors
-//! of their own (`rope_freqs`, `rope_factors_*`): Llama 3.1's and Phi 3's long contexts.
+//! Sources: llama.cpp's gguf-py/gguf/{constants,tensor_mapping}.py and convert_hf_to_gguf.py. Llama 3.1's `rope_freqs` are in `gguf_rope`;
+//! left out: `rope_factors_*`, Phi 3's long contexts.
 
 use super::gguf::Metadata;
+use super::gguf_rope;
 use crate::Result;
 use serde_json::{Map, Value, json};
 
@@ -233,10 +234,9 @@ impl Architecture {
     pub(super) fn config(&self, metadata: &Metadata) -> Result<Value> {
         let Self { name, .. } = *self;
         let tensors = &metadata.content.tensor_infos;
-        if let Some(own) = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"]
-            .into_iter()
-            .find(|own| tensors.contains_key(*own))
-        {
+        let own = [gguf_rope::TENSOR, "rope_factors_long.weight", "rope_factors_short.weight"];
+        let is_read = |own: &str| own == gguf_rope::TENSOR && name == "llama";
+        if let Some(own) = own.into_iter().find(|own| tensors.contains_key(*own) && !is_read(own)) {
             let message = format!(
                 "carries `{own}` (a rotary scaling in a tensor), which is not read from GGUF yet; use the safetensors files"
             );
@@ -278,7 +278,17 @@ impl Architecture {
         if name != "gpt2" {
             let epsilon = key("attention.layer_norm_rms_epsilon");
             let epsilon = metadata.real(&epsilon)?.ok_or_else(|| metadata.lacks(&epsilon))?;
-            set(&mut config, &[("rms_norm_eps", json!(epsilon)), ("rope_parameters", rope(metadata, name)?)]);
+            let mut rope = rope(metadata, name)?;
+            if tensors.contains_key(gguf_rope::TENSOR) {
+                if rope["rope_type"] != "default" {
+                    let message = format!("has both a rotary scaling in its metadata and `{}`", gguf_rope::TENSOR);
+                    return Err(metadata.wrong(message));
+                }
+                let context = metadata.required(&key("context_length"))?;
+                let theta = rope["rope_theta"].as_f64().unwrap_or_default();
+                rope = gguf_rope::parameters(metadata, theta, head_dim as usize, context)?;
+            }
+            set(&mut config, &[("rms_norm_eps", json!(epsilon)), ("rope_parameters", rope)]);
         }
         (self.more)(metadata, &mut config)?;
         for field in ["bos_token_id", "eos_token_id"] {

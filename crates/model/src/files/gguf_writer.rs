@@ -1,15 +1,16 @@
 //! Writing GGUF: a spec as metadata, tensors under llama.cpp's names and in its layout, the tokenizer. What the reader makes
 //! of the metadata is compared with the spec by who writes it (`export::gguf`), so that what a key can't say is an error.
 //!
-//! Sources: llama.cpp's convert_hf_to_gguf.py and its `conversion` folder. Left out: rotary scalings but `linear`, whose
-//! parameters llama.cpp keeps in tensors or under keys that are not read here either.
+//! Sources: llama.cpp's convert_hf_to_gguf.py and its `conversion` folder. Left out: rotary scalings but `linear` and Llama's `llama3`,
+//! which llama.cpp keeps under keys or in tensors that are not read here either.
 
 use super::chat_template::SPECIAL_TOKENS;
 use super::gguf_architecture::{self, Change};
+use super::gguf_rope;
 use super::gguf_tokenizer_writer;
 use crate::base::Base;
 use crate::decoder::Decoder;
-use crate::rotary::RopeScaling;
+use crate::rotary::{Rope, RopeScaling};
 use crate::spec::Spec;
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::{self, Content, Value};
@@ -36,8 +37,12 @@ pub(crate) fn write(
     if let Some(template) = template {
         metadata.push(("tokenizer.chat_template".into(), Value::String(template.into())));
     }
+    let frequencies = decoder.spec().ropes.first().filter(|rope| in_tensor(decoder.spec(), rope));
+    let frequencies =
+        frequencies.map(|rope| Ok::<_, ModelError>((gguf_rope::TENSOR.to_string(), gguf_rope::tensor(rope)?)));
     let tensors = tensors(decoder)?
         .into_iter()
+        .chain(frequencies.transpose()?)
         .map(|(name, tensor)| Ok((QTensor::quantize(&tensor, stored_as(&name, &tensor, dtype))?, name)))
         .collect::<Result<Vec<_>>>()?;
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
@@ -69,6 +74,11 @@ pub(crate) fn check(file: &Path, content: &Content, decoder: &Decoder, dtype: Gg
         all += tensor.elem_count();
     }
     Ok(rounded / all.max(1) as f64)
+}
+
+/// Whether the scaling of these frequencies is written as a tensor.
+fn in_tensor(spec: &Spec, rope: &Rope) -> bool {
+    spec.family == "llama" && matches!(rope.scaling, RopeScaling::Llama3 { .. })
 }
 
 /// True where reading a tensor of this family undoes an addition, which rounds even f32.
@@ -189,9 +199,12 @@ fn model(spec: &Spec, name: &str, dtype: GgmlDType) -> std::result::Result<Vec<(
                     own.push(("rope.scaling.type", text("linear")));
                     own.push(("rope.scaling.factor", Value::F32(*factor as f32)));
                 }
+                RopeScaling::Llama3 { .. } if in_tensor(spec, rope) => {}
                 other => {
                     let kind = format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_lowercase();
-                    return Err(format!("rotary scaling `{kind}` can't be written as GGUF (only `linear` can)"));
+                    return Err(format!(
+                        "rotary scaling `{kind}` can't be written as GGUF (only `linear` can, and Llama's `llama3`)"
+                    ));
                 }
             }
         }

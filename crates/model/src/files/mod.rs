@@ -7,6 +7,7 @@ pub(crate) mod gguf;
 mod gguf_architecture;
 mod gguf_header;
 mod gguf_keys;
+pub(crate) mod gguf_rope;
 mod gguf_sentencepiece;
 pub(crate) mod gguf_tokenizer;
 mod gguf_tokenizer_writer;

@@ -113,6 +113,23 @@ fn copy(file: &Path, map: &Mmap, view: &TensorView, source: DType) -> Result<Ten
     Ok(Tensor::from_vec(values, view.shape(), &Device::Cpu)?)
 }
 
+/// Names and shapes of the tensors in these files. Errors: a file that isn't whole, a tensor that two files have.
+pub(crate) fn shapes(files: &[PathBuf]) -> Result<Vec<(String, Vec<usize>)>> {
+    let mut shapes: Vec<(String, Vec<usize>)> = Vec::new();
+    for file in files {
+        let map = map(file)?;
+        let (_, header) = SafeTensors::read_metadata(&map)
+            .map_err(|e| ModelError::invalid(file, format!("is not a whole safetensors file: {e}")))?;
+        for (name, info) in header.tensors() {
+            if shapes.iter().any(|(other, _)| *other == name) {
+                return Err(ModelError::invalid(file, format!("has `{name}`, which another shard has too")));
+            }
+            shapes.push((name, info.shape.clone()));
+        }
+    }
+    Ok(shapes)
+}
+
 /// The metadata in a file's header.
 pub(crate) fn metadata(path: &Path) -> Result<HashMap<String, String>> {
     let map = map(path)?;

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use outcrop_job::aliases::{Aliases, EMBEDDED_ID, KNOWN, Resolved, known};
+use outcrop_job::bases::ImportedBase;
 use outcrop_job::request::CustomizationType;
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ pub(crate) fn name(id: &str, path: &Path) -> String {
     if known(id).is_some() { alias_name(&file) } else { file.into_owned() }
 }
 
-/// Every id: the embedded base's, the known ones, the user's own.
+/// Every id: the embedded base's, the known ones, the imported bases', the user's own.
 pub(crate) fn list(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     let mut problems = Problems::default();
     let enums: [(&str, &[&str]); 3] = [
@@ -40,10 +41,11 @@ pub(crate) fn list(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     let aliases = Aliases::read(state.home())?;
     let mut ids: Vec<String> = vec![EMBEDDED_ID.to_string()];
     ids.extend(KNOWN.iter().map(|model| model.id.to_string()));
+    ids.extend(aliases.bases().iter().map(|base| base.id.clone()));
     ids.extend(aliases.iter().map(|(id, _)| id.to_string()));
     let mut seen = std::collections::BTreeSet::new();
     let found = ids.iter().filter_map(|id| aliases.resolve(id)).filter(|found| seen.insert(found.id.clone()));
-    let models = found.map(|found| details(&found, &call.caller.region)).filter(|model| {
+    let models = found.map(|found| details(&aliases, &found, &call.caller.region)).filter(|model| {
         let has = |member: &str, query: &str| {
             let wanted = call.query(query);
             wanted.is_none_or(|wanted| model[member].as_array().is_some_and(|all| all.contains(&json!(wanted))))
@@ -64,18 +66,22 @@ pub(crate) fn get(state: &AppState, call: &Call) -> Result<Reply, ApiError> {
     let Some(found) = aliases.resolve(id) else {
         return Err(ApiError::not_found(format!("Could not resolve the foundation model from '{identifier}'.")));
     };
-    let mut model = details(&found, &call.caller.region);
+    let mut model = details(&aliases, &found, &call.caller.region);
     if let Some(note) = aliases.note(id) {
         model["outcrop"]["note"] = json!(note);
     }
     Ok(Reply { header: Some(("x-outcrop-base", found.base)), ..Reply::ok(json!({"modelDetails": model})) })
 }
 
-fn details(found: &Resolved, region: &str) -> Value {
-    let known = known(&found.id);
-    let own = found.id == EMBEDDED_ID && !found.is_alias;
-    let name = if own { "Pebble".to_string() } else { alias_name(&found.base) };
-    let provider = if own { "Outcrop" } else { known.map_or("Local", |model| model.provider) };
+fn details(aliases: &Aliases, found: &Resolved, region: &str) -> Value {
+    let (known, imported) = (known(&found.id), aliases.bases().get(&found.base));
+    let base = imported.map_or(found.base.as_str(), ImportedBase::name);
+    let name = match (found.is_alias, imported) {
+        (true, _) => alias_name(base),
+        (false, Some(_)) => end_of(base, LONGEST_NAME),
+        (false, None) => "Pebble".to_string(),
+    };
+    let provider = if found.id == EMBEDDED_ID { "Outcrop" } else { known.map_or("Local", |model| model.provider) };
     let customizations = known.map_or(BOTH, |model| model.customizations);
     json!({
         "modelArn": arn::foundation(region, &found.id),
@@ -88,16 +94,19 @@ fn details(found: &Resolved, region: &str) -> Value {
         "customizationsSupported": customizations.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),
         "inferenceTypesSupported": ["ON_DEMAND", "PROVISIONED"],
         "modelLifecycle": {"status": "ACTIVE"},
-        "outcrop": {"base": found.base, "isAlias": found.is_alias},
+        "outcrop": {"base": found.base, "isAlias": found.is_alias, "hash": imported.map(|base| &base.hash)},
     })
 }
 
 /// `alias of pebble`; a long base keeps its end, which names it.
 fn alias_name(base: &str) -> String {
     let last = base.trim_end_matches('/').rsplit('/').next().unwrap_or(base);
-    let room = LONGEST_NAME - "alias of ".len();
-    let skipped = last.chars().count().saturating_sub(room);
-    format!("alias of {}", last.chars().skip(skipped).collect::<String>())
+    format!("alias of {}", end_of(last, LONGEST_NAME - "alias of ".len()))
+}
+
+/// The last characters of a text, at most `room` of them.
+fn end_of(text: &str, room: usize) -> String {
+    text.chars().skip(text.chars().count().saturating_sub(room)).collect()
 }
 
 #[cfg(test)]
