@@ -99,7 +99,7 @@ pub enum BaseError {
         nearest: Option<String>,
     },
     /// A file that isn't as it was.
-    #[error("base `{id}`: `{}` {what} since it was imported; put the former file back, or `outcrop models delete {id}` and import it again", path.display())]
+    #[error("base `{id}`: `{}` {what} since it was imported; make it as it was, or `outcrop models delete {id}` and import it again", path.display())]
     Changed {
         /// The id.
         id: String,
@@ -210,9 +210,7 @@ impl ImportedBase {
         let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match now.iter().find(|path| !self.files.iter().any(|file| file.name == name(path))) {
             None => Ok(()),
-            Some(new) => {
-                Err(BaseError::Changed { id: self.id.clone(), path: new.clone(), what: "is new: it wasn't there" })
-            }
+            Some(new) => Err(BaseError::Changed { id: self.id.clone(), path: new.clone(), what: "is new" }),
         }
     }
 }

@@ -134,9 +134,7 @@ fn temporary_beside(out: &Path) -> Result<tempfile::TempDir> {
 }
 
 fn write_files(decoder: &Decoder, base: &Base, folder: &Path, storage: Storage) -> Result<Written> {
-    let weights = decoder.weights();
-    let tensors: Vec<(&str, &Tensor)> = weights.iter().map(|(name, tensor)| (&**name, &**tensor)).collect();
-    let written = shards::write(folder, &tensors, storage.dtype, storage.max_shard_bytes)?;
+    let written = shards::write(folder, &decoder.weights(), storage.dtype, storage.max_shard_bytes)?;
     let mut config = base.config().clone();
     config["tie_word_embeddings"] = json!(decoder.spec().tie_word_embeddings);
     if let Some(fields) = config.as_object_mut() {

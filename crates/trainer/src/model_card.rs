@@ -139,10 +139,11 @@ fn base_name(path: &Path) -> String {
 
 /// A location or id without the folders in front of it.
 fn shared_name(text: &str) -> String {
-    if !Path::new(text).is_absolute() {
-        return text.to_string();
+    let path = Path::new(text);
+    match path.file_name() {
+        Some(name) if path.is_absolute() => name.to_string_lossy().into_owned(),
+        _ => text.to_string(),
     }
-    Path::new(text).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A line as Markdown, paths without their folders.

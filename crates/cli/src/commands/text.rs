@@ -89,7 +89,8 @@ pub(super) fn batch(
     let texts = RefCell::new(prompts.iter().map(|_| (Growing::default(), String::new())).collect::<Vec<_>>());
     let failure = RefCell::new(None);
     let on_token = |index: usize, token| {
-        let (text, so_far) = &mut texts.borrow_mut()[index];
+        let mut all = texts.borrow_mut();
+        let (text, so_far) = &mut all[index];
         match text.push(loaded, stops, token) {
             Ok(new) => so_far.push_str(&new),
             Err(error) => *failure.borrow_mut() = Some(error),
