@@ -121,6 +121,19 @@ pub fn generate_batch(
     }
 }
 
+/// [`generate_batch`] of all prompts at once; how each ended, in their order.
+pub fn generate_each(
+    decoder: &Decoder,
+    prompts: &[&[u32]],
+    options: &Options,
+    on_token: impl FnMut(usize, u32) -> bool,
+) -> Result<Vec<Finish>> {
+    let mut finishes = vec![Finish::Length; prompts.len()];
+    let on_end = |index: usize, finish| finishes[index] = finish;
+    generate_batch(decoder, prompts, options, prompts.len(), on_token, on_end)?;
+    Ok(finishes)
+}
+
 /// A text in the making: its tokens, the keys and values of every block for them, the logits behind the last.
 struct Sequence {
     index: usize,

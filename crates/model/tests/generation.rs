@@ -4,7 +4,7 @@
 mod common;
 
 use common::{fixture, load, message};
-use outcrop_model::generate::{Finish, Options, generate, generate_batch};
+use outcrop_model::generate::{Finish, Options, generate, generate_batch, generate_each};
 use outcrop_model::{Decoder, Row};
 
 fn greedy(max_tokens: usize) -> Options {
@@ -74,6 +74,37 @@ fn r34_a_batch_of_prompts_gives_each_the_text_it_has_alone() {
     generate_batch(&decoder, &none, &greedy(4), 2, |_, _| true, |_, _| ()).unwrap();
     let empty = generate_batch(&decoder, &[vec![1], vec![]], &greedy(4), 2, |_, _| true, |_, _| ());
     assert!(message(empty).contains("the prompt is empty"));
+}
+
+#[test]
+fn r13_texts_side_by_side_are_those_that_each_prompt_gets_alone() {
+    for (name, decoder) in common::fixture_decoders() {
+        let context = decoder.spec().max_position_embeddings;
+        let prompts: Vec<Vec<u32>> =
+            [(1, 1), (2, 5), (3, 17), (4, 2)].map(|(seed, length)| common::numbers(length, 131, seed)).into();
+        let alone: Vec<_> = prompts.iter().map(|prompt| run(&decoder, prompt, &greedy(context))).collect();
+        // a token of the second text ends that one, and whichever has it
+        let stop = alone[1].0[alone[1].0.len() / 2];
+        let options = Options { stop: vec![stop], ..greedy(30.min(context - 18)) };
+        let alone: Vec<_> = prompts.iter().map(|prompt| run(&decoder, prompt, &options)).collect();
+        let views: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let mut made = vec![Vec::new(); prompts.len()];
+        let finishes = generate_each(&decoder, &views, &options, |index, token| {
+            made[index].push(token);
+            index != 3 || made[3].len() < 2
+        })
+        .unwrap();
+        for index in 0..3 {
+            assert_eq!((&made[index], finishes[index]), (&alone[index].0, alone[index].1), "{name}, prompt {index}");
+        }
+        let cancelled = alone[3].0.len() >= 2;
+        assert_eq!(made[3], alone[3].0[..alone[3].0.len().min(2)], "{name}");
+        assert_eq!(finishes[3] == Finish::Cancelled, cancelled, "{name}: {:?}", finishes[3]);
+    }
+    let decoder = load(&fixture("llama")).unwrap();
+    assert_eq!(generate_each(&decoder, &[], &greedy(3), |_, _| true).unwrap(), []);
+    let error = message(generate_each(&decoder, &[&[1], &[]], &greedy(1), |_, _| true));
+    assert_eq!(error, "generate: the prompt is empty; one token at least is needed");
 }
 
 #[test]
