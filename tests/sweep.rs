@@ -179,6 +179,18 @@ fn the_winner_alone_is_judged_on_the_test_set_and_every_trial_is_an_ordinary_job
     let verdict = read_json(&swept.folder.join("report/verdict.json"));
     assert_eq!(verdict["task"].as_array().unwrap().len(), 1);
     assert!(verdict["task"][0]["path"].as_str().unwrap().ends_with("test.jsonl"));
+    let winner = read_json(&swept.folder.join("report/winner/report.json"));
+    assert_eq!(
+        (&winner["headline"], &winner["task"]),
+        (&verdict["headline"], &verdict["task"]),
+        "R32: the full report"
+    );
+    assert_eq!(winner["model"]["name"], best["model"]);
+    assert!(winner["suites"][0]["items"].as_array().is_some_and(|items| !items.is_empty()));
+    assert!(winner["curves"]["training"].as_array().is_some_and(|steps| !steps.is_empty()));
+    let page = fs_err::read_to_string(swept.folder.join("report/winner/report.html")).unwrap();
+    assert!(page.contains("task measured on evaluationData, which selection never saw"), "{page}");
+    assert!(stdout.contains("winner/report.html"), "{stdout}");
     for result in &results {
         let job = Job { folder: result["job"].as_str().unwrap().into() };
         let request = read_json(&job.folder.join("request.json"));

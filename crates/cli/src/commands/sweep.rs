@@ -177,6 +177,9 @@ fn conclude(outcome: &SweepOutcome) -> anyhow::Result<()> {
     text.push_str(&format!("\nsweep took {}\n", terminal::duration(outcome.seconds)));
     text.push_str(&format!("page     {}\n", report.join("sweep.html").display()));
     text.push_str(&format!("table    {}\n", report.join("sweep.csv").display()));
+    if outcome.verdict.is_some() {
+        text.push_str(&format!("winner   {}\n", report.join("winner").join("report.html").display()));
+    }
     if let Some(model) = winner.and_then(|winner| winner.model.as_ref()) {
         text.push_str(&format!("model    {model}\ntry      outcrop generate --model {model} --prompt \"...\"\n"));
     }

@@ -142,8 +142,8 @@ fn conclude(
         Some(winner) if !plan.test.is_empty() => {
             let models = ModelStore::new(inputs.home.models_dir());
             let judged = verdict::judge(bench, context, &models, &plan, winner)?;
-            verdict::write(inputs.folder, &judged)?;
-            Some(judged)
+            verdict::write(inputs.folder, &judged, winner)?;
+            Some(judged.comparison)
         }
         _ => None,
     };
