@@ -139,12 +139,6 @@ fn what_cannot_be_evaluated_is_refused_in_one_line() {
     assert!(error.contains("nobody"), "{error}");
     let error = of("tuned", "base", "pairs.jsonl");
     assert!(error.contains("`tuned` is a custom model"), "{error}");
-    let mut train = bench.outcrop();
-    train.args(["tokenizer", "train", "--vocab-size", "300", "--output", "small.json", "prose.txt"]).assert().success();
-    let mut init = bench.outcrop();
-    init.args(["models", "init", "foreign", "--config", "config.json", "--tokenizer", "small.json"]).assert().success();
-    let error = of("base", "foreign", "pairs.jsonl");
-    assert!(error.starts_with("model `foreign` and base `base` have different tokenizers; "), "{error}");
     let twice = ["--base", "base", "--model", "tuned", "tuned", "--suite", "pairs.jsonl"];
     assert_eq!(refused(&eval(&bench, &twice)), "model `tuned` is given twice; name different models");
 }

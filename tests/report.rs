@@ -74,7 +74,12 @@ fn section<'a>(docs: &'a str, member: &str) -> &'a str {
 #[test]
 fn every_member_of_a_report_is_documented() {
     let bench = bench();
-    let whole = report_json(&job(&bench, "documented", &[]));
+    let spans = json!({"prompt": "Ada came", "completion": "person: Ada"});
+    bench.write("spans.jsonl", format!("{}\n{spans}\n", json!({"suite": "s", "kind": "extraction", "max_tokens": 4})));
+    let last = json!({"prompt": "Ada came", "completion": "home"});
+    bench.write("cloze.jsonl", format!("{}\n{last}\n", json!({"suite": "c", "kind": "cloze"})));
+    let all = [("evaluationData", "labels.jsonl, validation.jsonl, spans.jsonl, cloze.jsonl")];
+    let whole = report_json(&job(&bench, "documented", &all));
     let docs = fs_err::read_to_string(repository().join("docs/report.md")).unwrap();
     let mut found = BTreeSet::new();
     paths(&whole, "", &mut found);

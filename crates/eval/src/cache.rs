@@ -23,6 +23,9 @@ pub struct ScoreKey {
     pub tokenizer_hash: String,
     /// Most tokens in a row.
     pub context: usize,
+    /// Tokens that end a generated answer, where the suite has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop_tokens: Vec<u32>,
 }
 
 /// What the cache holds for a key.
@@ -61,12 +64,13 @@ impl ScoreCache {
     /// The file of a key.
     #[must_use]
     pub fn path(&self, key: &ScoreKey) -> PathBuf {
-        let ScoreKey { model_hash, suite_hash, tokenizer_hash, context } = key;
+        let ScoreKey { model_hash, suite_hash, tokenizer_hash, context, stop_tokens } = key;
         // Lengths in front: no two keys give the same text.
         let mut text = format!("{SCORING_VERSION} {context}");
         for part in [model_hash, suite_hash, tokenizer_hash] {
             text += &format!(" {} {part}", part.len());
         }
+        stop_tokens.iter().for_each(|token| text += &format!(" {token}"));
         self.folder.join(format!("{}.json", blake3::hash(text.as_bytes()).to_hex()))
     }
 
@@ -137,23 +141,32 @@ fn named(path: &Path, error: &std::io::Error) -> EvalError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::score::{Answer, ItemScore};
+    use crate::score::{Answer, ItemScore, Reply, ReplyEnd};
 
     fn key() -> ScoreKey {
         let [model_hash, suite_hash, tokenizer_hash] = ["m", "s", "t"].map(String::from);
-        ScoreKey { model_hash, suite_hash, tokenizer_hash, context: 64 }
+        ScoreKey { model_hash, suite_hash, tokenizer_hash, context: 64, stop_tokens: Vec::new() }
     }
 
     fn scores() -> Scores {
         let candidates = vec![0.1 + 0.2, 1.0 / 3.0, 5e-324];
         let answer =
             Answer { candidates, choice: 2, right: false, right_per_character: Some(true), right_per_byte: None };
-        let item = ItemScore { item: 3, nll: 0.1 + 0.7, targets: 2, bytes: 7.000000000000001, answer: Some(answer) };
+        let reply = Reply { text: "a\u{0}\n\u{1f600}".into(), end: ReplyEnd::Context, tokens: 4 };
+        let item = ItemScore {
+            item: 3,
+            nll: 0.1 + 0.7,
+            targets: 2,
+            bytes: 7.000000000000001,
+            answer: Some(answer),
+            reply: Some(reply),
+            rank: Some(9),
+        };
         Scores {
             suite_hash: "s".into(),
             tokenizer_hash: "t".into(),
             context: 64,
-            items: vec![item.clone(), ItemScore { answer: None, nll: -0.0, ..item }],
+            items: vec![item.clone(), ItemScore { answer: None, nll: -0.0, reply: None, rank: None, ..item }],
             lost_targets: 5,
             packing: outcrop_data::Fullness { tokens: 3, capacity: 4 },
         }
@@ -176,12 +189,13 @@ mod tests {
     #[test]
     fn r22_each_part_of_the_key_matters() {
         let cache = ScoreCache::new(Path::new("scores"));
-        let mut keys = vec![key(); 6];
+        let mut keys = vec![key(); 7];
         keys[1].model_hash = "n".into();
         keys[2].suite_hash = "n".into();
         keys[3].tokenizer_hash = "n".into();
         keys[4].context = 65;
         (keys[5].model_hash, keys[5].suite_hash) = ("m s".into(), String::new());
+        keys[6].stop_tokens = vec![2];
         let paths: std::collections::HashSet<PathBuf> = keys.iter().map(|key| cache.path(key)).collect();
         assert_eq!(paths.len(), keys.len());
     }

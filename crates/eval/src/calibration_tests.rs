@@ -38,7 +38,14 @@ fn texts(random: &mut ChaCha8Rng, documents: usize, rise: f64) -> Scored {
         let targets = random.random_range(5_u32..40) as usize;
         let level = 3.0 + normal(random);
         let change = rise + 0.1 * normal(random);
-        let score = |nll: f64| ItemScore { item, nll: nll * targets as f64, targets, bytes: 1.0, answer: None };
+        let score = |nll: f64| ItemScore {
+            item,
+            nll: nll * targets as f64,
+            targets,
+            bytes: 1.0,
+            answer: None,
+            ..ItemScore::default()
+        };
         base.push(score(level));
         tuned.push(score(level + change));
     }
@@ -62,7 +69,7 @@ fn questions(random: &mut ChaCha8Rng, items: usize, breaks: f64, fixes: f64) -> 
         let score = |right| {
             let answer =
                 Answer { candidates: vec![], choice: 0, right, right_per_character: Some(right), right_per_byte: None };
-            ItemScore { item, nll: 1.0, targets: 1, bytes: 1.0, answer: Some(answer) }
+            ItemScore { item, nll: 1.0, targets: 1, bytes: 1.0, answer: Some(answer), ..ItemScore::default() }
         };
         base.push(score(before));
         tuned.push(score(after));

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::EvalError;
 use crate::headline::headline;
-use crate::macro_f1::macro_f1;
+use crate::kinds::{classification, cloze, extraction, generated};
 use crate::measures::{Evidence, Measure, MeasureKind, Paired, perplexity};
+use crate::pairing::{Pairs, pairs};
 use crate::score::Scores;
 use crate::statistics::{cluster_count, clusters, holm};
-use crate::suite::{Items, Suite, SuiteKind};
+use crate::suite::{Items, JudgedBy, Suite, SuiteKind};
 use crate::verdict::{GeneralVerdict, TaskVerdict, at_ceiling, at_chance, general_verdict, items_needed, task_verdict};
 
 /// A suite with the scores of both models.
@@ -110,8 +111,19 @@ pub struct SuiteComparison {
     pub chance: Option<f64>,
     /// Whether both models give exactly the same scores.
     pub identical: bool,
+    /// Whether each model has a tokenizer of its own, so that measures per token are left out.
+    #[serde(default)]
+    pub tokenizers_differ: bool,
     /// What a reader should know before trusting the numbers.
     pub warnings: Vec<String>,
+}
+
+impl SuiteComparison {
+    /// What `items` counts: items, or rows of texts, or whole documents where rows of the models aren't the same.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        if self.kind == SuiteKind::Text && self.tokenizers_differ { "documents" } else { self.kind.unit() }
+    }
 }
 
 /// A tuned model against its untouched base.
@@ -132,7 +144,7 @@ pub struct Comparison {
 }
 
 /// Compares the models on every suite. Holm's correction runs over the task suites and over the general suites apart.
-/// Errors: scores of another suite, of two tokenizers, context lengths or sets of items; options that make no sense.
+/// Errors: scores of another suite, of two context lengths or sets of items; options that make no sense.
 pub fn compare(task: &[Scored], general: &[Scored], options: &CompareOptions) -> Result<Comparison, EvalError> {
     check_options(options)?;
     let task = task_suites(measure_all(task, options)?);
@@ -145,6 +157,7 @@ pub fn compare(task: &[Scored], general: &[Scored], options: &CompareOptions) ->
 /// A suite's measures before any verdict.
 struct Measured<'a> {
     scored: &'a Scored,
+    pairs: Pairs,
     measures: Vec<Measure>,
     primary: Evidence,
     clusters: usize,
@@ -172,7 +185,7 @@ impl Measured<'_> {
 
     fn finish(self, judged: Judged) -> SuiteComparison {
         let identical = self.identical();
-        let Self { scored: Scored { suite, base, .. }, measures, clusters, warnings, .. } = self;
+        let Self { scored: Scored { suite, .. }, pairs, measures, clusters, warnings, .. } = self;
         let Judged { verdict, informative, p_value, adjusted_p_value, margin } = judged;
         SuiteComparison {
             name: suite.name.clone(),
@@ -185,10 +198,11 @@ impl Measured<'_> {
             p_value,
             adjusted_p_value,
             margin,
-            items: base.items.len(),
+            items: pairs.base.items.len(),
             clusters,
             chance: suite.chance(),
             identical,
+            tokenizers_differ: pairs.tokenizers_differ,
             warnings,
         }
     }
@@ -207,71 +221,80 @@ fn check_options(options: &CompareOptions) -> Result<(), EvalError> {
     Ok(())
 }
 
-/// Both scores must be of this suite, by the same tokens.
-fn check_pairing(scored: &Scored) -> Result<(), EvalError> {
-    let Scored { suite, base, tuned } = scored;
-    let refuse = |what: &str| {
-        let name = &suite.name;
-        Err(EvalError::Comparison(format!("base and tuned scores of suite `{name}` {what}; score both again")))
-    };
-    if base.suite_hash != suite.hash || tuned.suite_hash != suite.hash {
-        return refuse("are not both of its present content");
-    }
-    if base.tokenizer_hash != tuned.tokenizer_hash {
-        return refuse("are by different tokenizers");
-    }
-    if base.context != tuned.context {
-        return refuse(&format!("are by contexts of {} and {} tokens", base.context, tuned.context));
-    }
-    let shape = |scores: &Scores| -> Vec<(usize, usize)> {
-        scores.items.iter().map(|item| (item.item, item.targets)).collect()
-    };
-    let inside = base.items.iter().all(|item| item.item < suite.len() && item.targets > 0);
-    if base.items.is_empty() || !inside || shape(base) != shape(tuned) {
-        return refuse("are not of the same items");
-    }
-    Ok(())
-}
-
 fn measure_all<'a>(suites: &'a [Scored], options: &CompareOptions) -> Result<Vec<Measured<'a>>, EvalError> {
     suites.iter().map(|scored| measure(scored, options)).collect()
 }
 
 fn measure<'a>(scored: &'a Scored, options: &CompareOptions) -> Result<Measured<'a>, EvalError> {
-    check_pairing(scored)?;
-    let Scored { suite, base, tuned } = scored;
-    let mut warnings = suite.notes.clone();
+    let pairs = pairs(scored)?;
+    let (suite, Pairs { base, tuned, tokenizers_differ, notes }) = (&scored.suite, &pairs);
+    let mut warnings = [&suite.notes[..], notes].concat();
     let clusters = item_clusters(suite, base, &mut warnings);
-    let paired = Paired { base, tuned, clusters: &clusters };
-    let (nll, bits_per_byte) = paired.nll(options.resamples, options.seed);
-    let accuracy = paired.accuracy(MeasureKind::Accuracy, |item| item.answer.as_ref().map(|answer| answer.right));
-    let per_character = paired
-        .accuracy(MeasureKind::AccuracyPerCharacter, |item| item.answer.as_ref().and_then(|a| a.right_per_character));
-
-    let per_byte =
-        paired.accuracy(MeasureKind::AccuracyPerByte, |item| item.answer.as_ref().and_then(|a| a.right_per_byte));
-
-    let mut measures: Vec<Measure> =
-        [&accuracy, &per_character, &per_byte].into_iter().flatten().map(|evidence| evidence.measure.clone()).collect();
+    let paired = Paired { base, tuned, clusters: &clusters, resamples: options.resamples, seed: options.seed };
+    let (per_token, per_byte) = paired.nll();
+    let nll = if *tokenizers_differ { &per_byte } else { &per_token };
+    let (decides, own) = of_kind(suite, &paired, &mut warnings).unzip();
+    let mut measures = own.unwrap_or_default();
     measures.push(nll.measure.clone());
-    measures.extend(macro_f1(suite, base, tuned, &clusters, options.resamples, options.seed));
-    if suite.kind() == SuiteKind::Text {
-        measures.extend(perplexity(&nll.measure));
-        measures.push(bits_per_byte);
-        if let Some(stride) = suite.windows.stride {
-            let context = base.context;
-            warnings.push(format!("rows of {context} tokens, each {stride} further on: every token is counted once"));
-        }
-        if base.lost_targets > 0 {
-            let (lost, context) = (base.lost_targets, base.context);
-            warnings.push(format!("{lost} tokens begin a row of {context} tokens or a document and are not predicted"));
-        }
+    if suite.kind() == SuiteKind::Cloze {
+        measures.extend(cloze::measures(&paired).unwrap_or_default());
     }
-    let primary = accuracy.unwrap_or(nll);
+    measures.extend(classification::measure(suite, &paired));
+    if suite.kind() == SuiteKind::Text && !tokenizers_differ {
+        measures.extend(perplexity(&per_token.measure));
+        measures.push(per_byte.measure.clone());
+    }
+    if suite.kind() == SuiteKind::Text {
+        warnings.extend(row_notes(suite, &pairs));
+    }
+    let primary = decides.unwrap_or_else(|| nll.clone());
+    // what counts items apart stands with the measure that decides, and with the NLL
+    for measure in measures.iter_mut().filter(|measure| measure.kind != nll.measure.kind) {
+        measure.per_item = None;
+    }
+    if primary.measure.kind != nll.measure.kind {
+        measures.insert(0, primary.measure.clone());
+    }
     if primary.gain.is_none() {
         warnings.push("all items are in one group or there is only one: no interval can be given".into());
     }
-    Ok(Measured { scored, measures, primary, clusters: cluster_count(&clusters), warnings })
+    let clusters = cluster_count(&clusters);
+    Ok(Measured { scored, measures, primary, clusters, warnings, pairs })
+}
+
+/// The measure that decides and others that a kind has beside the NLL; `None` where the NLL decides.
+fn of_kind(suite: &Suite, paired: &Paired<'_>, warnings: &mut Vec<String>) -> Option<(Evidence, Vec<Measure>)> {
+    if let Items::Generated { items, judged, limits } = &suite.items {
+        warnings.extend(generated::notes(limits, paired));
+        if *judged == JudgedBy::Extraction {
+            warnings.extend(extraction::malformed_note(items, paired));
+            return extraction::measures(items, paired);
+        }
+        return generated::measures(suite.kind(), items, paired);
+    }
+    let accuracy = paired.accuracy(MeasureKind::Accuracy, |item| item.answer.as_ref().map(|answer| answer.right))?;
+    let per_character = paired
+        .accuracy(MeasureKind::AccuracyPerCharacter, |item| item.answer.as_ref().and_then(|a| a.right_per_character));
+    let per_byte =
+        paired.accuracy(MeasureKind::AccuracyPerByte, |item| item.answer.as_ref().and_then(|a| a.right_per_byte));
+    let others = [per_character, per_byte].into_iter().flatten().map(|evidence| evidence.measure);
+    Some((accuracy, others.collect()))
+}
+
+/// How a text was cut, in words.
+fn row_notes(suite: &Suite, Pairs { base, tuned, tokenizers_differ, .. }: &Pairs) -> Vec<String> {
+    let (mut notes, context) = (Vec::new(), base.context);
+    if let Some(stride) = suite.windows.stride {
+        notes.push(format!("rows of {context} tokens, each {stride} further on: every token is counted once"));
+    }
+    let lost = match tokenizers_differ {
+        true => format!("{} tokens of the base and {} of the tuned model", base.lost_targets, tuned.lost_targets),
+        false => format!("{} tokens", base.lost_targets),
+    };
+    if base.lost_targets + tuned.lost_targets > 0 {
+        notes.push(format!("{lost} begin a row of {context} tokens or a document and are not predicted"));
+    }
+    notes
 }
 
 /// Items of a group, or rows of a document, are one cluster. A text of a single document has nothing but its rows,
@@ -309,7 +332,10 @@ fn task_suites(measured: Vec<Measured<'_>>) -> Vec<SuiteComparison> {
         let Measure { base, tuned, .. } = suite.primary.measure;
         if let Some((chance, items)) = suite.chance() {
             if at_chance(tuned, chance, items) {
-                suite.warnings.push(format!("the tuned model answers no better than chance ({chance:.3})"));
+                suite.warnings.push(match chance > 0.0 {
+                    true => format!("the tuned model answers no better than chance ({chance:.3})"),
+                    false => "the tuned model answers nothing right".into(),
+                });
             }
             if at_ceiling(base, items) {
                 suite.warnings.push(format!("the base already has {base:.3} right: hardly room for a gain"));
@@ -321,9 +347,10 @@ fn task_suites(measured: Vec<Measured<'_>>) -> Vec<SuiteComparison> {
 }
 
 fn general_suites(measured: Vec<Measured<'_>>, options: &CompareOptions) -> Vec<SuiteComparison> {
-    let margin = |suite: &Measured<'_>| {
-        let accuracy = suite.primary.measure.kind.higher_is_better();
-        if accuracy { options.accuracy_margin } else { options.nll_margin }
+    let margin = |suite: &Measured<'_>| match suite.primary.measure.kind {
+        MeasureKind::BitsPerByte => options.nll_margin * bits_of_a_nat(&suite.pairs.base),
+        kind if kind.higher_is_better() => options.accuracy_margin,
+        _ => options.nll_margin,
     };
     let p_value = |suite: &Measured<'_>| suite.primary.p_value_of_loss(margin(suite));
     let p_values: Vec<Option<f64>> = measured.iter().map(p_value).collect();
@@ -332,18 +359,16 @@ fn general_suites(measured: Vec<Measured<'_>>, options: &CompareOptions) -> Vec<
     for (mut suite, (p_value, adjusted_p_value)) in measured.into_iter().zip(p_values.into_iter().zip(adjusted)) {
         let margin = margin(&suite);
         let gain = suite.primary.gain;
-        let needed = gain.and_then(|gain| items_needed(suite.scored.base.items.len(), gain, margin));
+        let needed = gain.and_then(|gain| items_needed(suite.pairs.base.items.len(), gain, margin));
         let mut verdict = general_verdict(gain, adjusted_p_value, margin, needed);
         if suite.identical() {
             // The same score on every item, bit for bit: nothing was lost, however few items there are.
             verdict = GeneralVerdict::NoForgettingShown;
             suite.warnings.push("both models give exactly the same scores".into());
         }
-        let guessing = suite.chance().filter(|&(chance, items)| at_chance(suite.primary.measure.base, chance, items));
-        if let Some((chance, _)) = guessing {
-            suite.warnings.push(format!(
-                "the base answers no better than chance ({chance:.3}): the suite says nothing about forgetting"
-            ));
+        let guessing = nothing_to_forget(&suite);
+        if let Some(why) = &guessing {
+            suite.warnings.push(format!("{why}: the suite says nothing about forgetting"));
             if verdict != GeneralVerdict::Forgot {
                 verdict = GeneralVerdict::CannotTell { needed: None };
             }
@@ -353,6 +378,23 @@ fn general_suites(measured: Vec<Measured<'_>>, options: &CompareOptions) -> Vec<
         suites.push(suite.finish(Judged { verdict, informative, p_value, adjusted_p_value, margin }));
     }
     suites
+}
+
+/// Why a base has nothing to lose on a suite, where that is so.
+fn nothing_to_forget(suite: &Measured<'_>) -> Option<String> {
+    let base = suite.primary.measure.base;
+    if suite.primary.measure.kind.higher_is_better() && base == 0.0 {
+        return Some(format!("the base's {} is 0", suite.primary.measure.kind.name()));
+    }
+    let (chance, _) = suite.chance().filter(|&(chance, items)| at_chance(base, chance, items))?;
+    Some(format!("the base answers no better than chance ({chance:.3})"))
+}
+
+/// Bits per byte that a nat per token comes to, by the base's own tokens: margins are given per token.
+fn bits_of_a_nat(base: &Scores) -> f64 {
+    let tokens: f64 = base.items.iter().map(|item| item.targets as f64).sum();
+    let bytes: f64 = base.items.iter().map(|item| item.bytes).sum();
+    tokens / bytes / std::f64::consts::LN_2
 }
 
 fn task_outcome(suites: &[SuiteComparison]) -> Option<TaskOutcome> {

@@ -43,7 +43,7 @@ pub struct Contamination {
 #[must_use]
 pub fn item_texts(suite: &Suite) -> Vec<Vec<&str>> {
     match &suite.items {
-        Items::Pairs { items, .. } => {
+        Items::Pairs { items, .. } | Items::Generated { items, .. } | Items::Cloze(items) => {
             items.iter().map(|item| vec![item.prompt.as_str(), item.completion.as_str()]).collect()
         }
         Items::MultipleChoice { items, .. } => {
@@ -115,7 +115,8 @@ mod tests {
             (0..base.len()).map(|i| format!(r#"{{"prompt": "p{i}", "completion": "c{i}"}}"#)).collect();
         let suite = Suite::from_bytes(Path::new("task/test.jsonl"), content.join("\n").as_bytes()).unwrap();
         let scores = |nlls: &[f64]| {
-            let item = |(item, &nll)| ItemScore { item, nll, targets: 1, bytes: 2.0, answer: None };
+            let item =
+                |(item, &nll)| ItemScore { item, nll, targets: 1, bytes: 2.0, answer: None, ..ItemScore::default() };
             let (suite_hash, packing) = (suite.hash.clone(), Default::default());
             let items = nlls.iter().enumerate().map(item).collect();
             Scores { suite_hash, tokenizer_hash: "t".into(), context: 64, items, lost_targets: 0, packing }

@@ -25,7 +25,7 @@ fn questions(path: &str, base: usize, tuned: usize) -> Scored {
                 right_per_character: Some(right),
                 right_per_byte: None,
             };
-            ItemScore { item, nll: 1.0, targets: 1, bytes: 2.0, answer: Some(answer) }
+            ItemScore { item, nll: 1.0, targets: 1, bytes: 2.0, answer: Some(answer), ..ItemScore::default() }
         };
         scores(&suite, (0..200).map(item).collect())
     };
@@ -37,7 +37,14 @@ fn texts(path: &str, rise: f64) -> Scored {
     let content: Vec<String> = (0..100).map(|i| format!(r#"{{"input": "text {i}"}}"#)).collect();
     let suite = Suite::from_bytes(Path::new(path), content.join("\n").as_bytes()).unwrap();
     let nlls = |nll: &dyn Fn(usize) -> f64| {
-        let item = |item| ItemScore { item, nll: 10.0 * nll(item), targets: 10, bytes: 20.0, answer: None };
+        let item = |item| ItemScore {
+            item,
+            nll: 10.0 * nll(item),
+            targets: 10,
+            bytes: 20.0,
+            answer: None,
+            ..ItemScore::default()
+        };
         scores(&suite, (0..100).map(item).collect())
     };
     let spread = |i: usize| if i.is_multiple_of(2) { 0.02 } else { -0.02 };

@@ -1,4 +1,5 @@
-//! The optional first line of a JSON Lines suite: its name, its kind, how its texts are joined or cut. It is strict, so
+//! The optional first line of a JSON Lines suite: its name, its kind, how its texts are joined or cut, when
+//! its answers end. It is strict, so
 //! that a misspelt setting can't be passed over. What the lines after it hold is read in `reading`.
 
 use std::path::Path;
@@ -6,8 +7,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::EvalError;
+use crate::kinds::generated::MAX_TOKENS;
 use crate::lines::{Line, fault, object, record};
-use crate::suite::SuiteKind;
+use crate::suite::{Limits, SuiteKind};
 
 /// Keys of which a line of items has one; a header has none.
 const ITEM_KEYS: [&str; 5] = ["prompt", "completion", "query", "choices", "input"];
@@ -26,11 +28,24 @@ pub(crate) struct Header {
     pub(crate) window: Option<usize>,
     /// Tokens that the next row begins further on. Text only.
     pub(crate) stride: Option<usize>,
+    /// Most new tokens of an answer. Kinds that generate only.
+    pub(crate) max_tokens: Option<usize>,
+    /// Texts that end an answer. Kinds that generate only.
+    #[serde(default)]
+    pub(crate) stop: Vec<String>,
+}
+
+impl Header {
+    /// When a generated answer ends.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { max_tokens: self.max_tokens.unwrap_or(MAX_TOKENS), stop: self.stop.clone() }
+    }
 }
 
 /// The header, where `line` is one: an object with `suite` and no key of an item.
 /// Errors: not JSON; an unknown key or kind; a blank name; a delimiter that fits neither the kind nor the choices;
-/// a window or stride that isn't a text's or leaves tokens out.
+/// a window or stride that isn't a text's or leaves tokens out; limits of answers where none are generated, or that leave
+/// none.
 pub(crate) fn header(path: &Path, line: Line<'_>) -> Result<Option<Header>, EvalError> {
     let keys = object(path, line)?;
     if !keys.contains_key("suite") || ITEM_KEYS.iter().any(|key| keys.contains_key(*key)) {
@@ -65,16 +80,19 @@ pub(crate) fn header(path: &Path, line: Line<'_>) -> Result<Option<Header>, Eval
         }
         _ => {}
     }
+    let limited = header.max_tokens.is_some() || !header.stop.is_empty();
+    if limited && !header.kind.generates() {
+        return refuse(
+            "`max_tokens` and `stop` end generated answers; only kinds `exact`, `generate` and `extraction` have them",
+        );
+    }
+    if header.max_tokens == Some(0) {
+        return refuse("`max_tokens` must be 1 or more");
+    }
+    if header.stop.iter().any(String::is_empty) {
+        return refuse("a text of `stop` is empty, which would end every answer before it begins");
+    }
     Ok(Some(header))
-}
-
-/// Prompt and continuation of a choice, as lm-evaluation-harness splits them: the query, trimmed, with the delimiter,
-/// but the white space that ends it goes to the continuation.
-pub(crate) fn joined(query: &str, delimiter: &str, choice: &str) -> (String, String) {
-    let before = format!("{}{delimiter}", query.trim());
-    let prompt = before.trim_end();
-    let continuation = format!("{}{choice}", &before[prompt.len()..]);
-    (prompt.to_owned(), continuation)
 }
 
 #[cfg(test)]

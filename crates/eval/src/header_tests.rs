@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fixtures::{Bigram, mixed, mixed_sum, tokenizer};
+use crate::kinds::multiple_choice::joined;
 use crate::score::{Scores, score};
 use crate::suite::{Items, Suite};
 
@@ -122,6 +123,16 @@ fn faulty_headers_are_refused() {
             "`stride` is 5, beyond `window`, 4",
         ),
         (
+            r#"{"suite": "q", "kind": "pairs", "max_tokens": 4}"#,
+            PAIRS,
+            "only kinds `exact`, `generate` and `extraction`",
+        ),
+        (r#"{"suite": "q", "kind": "cloze", "stop": ["x"]}"#, PAIRS, "only kinds `exact`, `generate` and `extraction`"),
+        (r#"{"suite": "q", "kind": "exact", "max_tokens": 0}"#, PAIRS, ":1:1: `max_tokens` must be 1 or more"),
+        (r#"{"suite": "q", "kind": "exact", "stop": ["x", ""]}"#, PAIRS, "a text of `stop` is empty"),
+        (r#"{"suite": "q", "kind": "exact", "delimiter": " "}"#, PAIRS, "only kind `multiple_choice` has it"),
+        (r#"{"suite": "q", "kind": "generate"}"#, "", "there is a header and no item"),
+        (
             r#"{"suite": "q", "kind": "classification"}"#,
             "{\"prompt\": \"a\", \"completion\": \"b\"}",
             "all completions are the same label",
@@ -145,6 +156,28 @@ fn the_examples_of_the_documentation_are_suites_of_their_kinds() {
     let kinds: Vec<SuiteKind> = examples
         .map(|example| Suite::from_bytes(Path::new("example.jsonl"), example.as_bytes()).unwrap().kind())
         .collect();
-    let expected = [SuiteKind::Pairs, SuiteKind::Classification, SuiteKind::MultipleChoice, SuiteKind::Text];
+    let expected = [
+        SuiteKind::Pairs,
+        SuiteKind::Classification,
+        SuiteKind::MultipleChoice,
+        SuiteKind::Text,
+        SuiteKind::Exact,
+        SuiteKind::Generate,
+        SuiteKind::Extraction,
+        SuiteKind::Cloze,
+    ];
     assert_eq!(kinds, expected);
+}
+
+#[test]
+fn a_repeated_id_and_a_key_that_is_not_read_are_told_in_every_kind_of_pairs() {
+    let lines = |key: &str| format!("{{\"prompt\": \"a\", \"completion\": \"b\", {key}}}\n").repeat(2);
+    for kind in ["pairs", "exact", "generate", "cloze"] {
+        let header = format!(r#"{{"suite": "q", "kind": "{kind}"}}"#);
+        let message = parse(&header, &lines(r#""id": "x""#)).unwrap_err().to_string();
+        assert_eq!(message, "data/test.jsonl:3:1: `id` is \"x\", which line 2 has already");
+        let alternatives = parse(&header, &lines(r#""alternatives": ["c"]"#)).unwrap();
+        let read = alternatives.notes.is_empty();
+        assert_eq!(read, kind == "exact" || kind == "generate", "{kind}: {:?}", alternatives.notes);
+    }
 }

@@ -90,7 +90,7 @@ fn cannot_tell(suites: &[SuiteComparison]) -> String {
     let needed = match open.as_slice() {
         [suite] => match suite.verdict {
             Verdict::General(GeneralVerdict::CannotTell { needed: Some(needed) }) => {
-                format!(" (has {} {}, needs about {needed})", suite.items, suite.kind.unit())
+                format!(" (has {} {}, needs about {needed})", suite.items, suite.unit())
             }
             _ => String::new(),
         },

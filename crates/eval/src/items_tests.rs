@@ -16,7 +16,7 @@ fn scores(suite: &Suite, candidates: &[Vec<f64>], gold: impl Fn(usize) -> usize)
             right_per_character: None,
             right_per_byte: None,
         };
-        ItemScore { item, nll: nll[gold(item)], targets: 2, bytes: 4.0, answer: Some(answer) }
+        ItemScore { item, nll: nll[gold(item)], targets: 2, bytes: 4.0, answer: Some(answer), ..ItemScore::default() }
     };
     Scores {
         suite_hash: suite.hash.clone(),
@@ -39,7 +39,7 @@ fn questions() -> Scored {
 
 #[test]
 fn answers_stand_side_by_side_and_say_what_changed() {
-    let results = item_results(&questions());
+    let results = item_results(&questions()).unwrap();
     let changes: Vec<Change> = results.iter().filter_map(|result| result.change).collect();
     assert_eq!(changes, [Change::Fixed, Change::Broke, Change::BothRight, Change::BothWrong]);
     let fixed = &results[0];
@@ -70,10 +70,10 @@ fn confusion_counts_right_by_answered() {
 #[test]
 fn rows_of_a_text_have_no_answer() {
     let suite = Suite::from_bytes(Path::new("book.txt"), b"Once upon a time").unwrap();
-    let row = |nll: f64| ItemScore { item: 0, nll, targets: 4, bytes: 8.0, answer: None };
+    let row = |nll: f64| ItemScore { item: 0, nll, targets: 4, bytes: 8.0, answer: None, ..ItemScore::default() };
     let of = |rows: Vec<ItemScore>| Scores { items: rows, ..scores(&suite, &[], |_| 0) };
     let (base, tuned) = (of(vec![row(4.0), row(8.0)]), of(vec![row(8.0), row(8.0)]));
-    let results = item_results(&Scored { suite, base, tuned });
+    let results = item_results(&Scored { suite, base, tuned }).unwrap();
     assert_eq!(results.len(), 2);
     assert_eq!((results[0].place.as_str(), results[1].item), ("book.txt", 0));
     assert_eq!((&results[0].prompt, &results[0].change, &results[0].base.answer), (&None, &None, &None));

@@ -1,8 +1,8 @@
-//! Evaluation: suites of items, their scores by log-likelihood, and the paired comparison of a tuned model with its
+//! Evaluation: suites of items, their scores by log-likelihood and by generated answers, and the paired comparison of a tuned model with its
 //! untouched base, whose verdict is the first line of every report (R32).
 //!
 //! [`suite::Suite`] -> [`score::score`] by a [`Scorer`], kept in a [`cache::ScoreCache`] -> [`comparison::compare`] ->
-//! [`report`]. Devices and generation are left out: a model comes in as a [`Scorer`], a decoder by [`DecoderScorer`].
+//! [`report`]. Devices are left out: a model comes in as a [`Scorer`], a decoder by [`DecoderScorer`].
 
 pub mod bootstrap;
 pub mod cache;
@@ -19,11 +19,13 @@ pub mod gate;
 mod header;
 mod headline;
 pub mod items;
+pub mod kinds;
 mod layout;
 mod lines;
-mod macro_f1;
 pub mod measures;
+mod metrics;
 mod packing;
+mod pairing;
 #[cfg(test)]
 mod pipeline_tests;
 mod reading;

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bootstrap::{Bootstrap, ItemSums, paired_bootstrap};
+use crate::bootstrap::{Bootstrap, ItemSums, Tally, paired_bootstrap};
 use crate::score::{ItemScore, Scores};
-use crate::statistics::{Estimate, Interval, mcnemar, paired_difference, paired_proportions};
+use crate::statistics::{Estimate, Interval, mcnemar, mean, paired_difference, paired_proportions};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,31 @@ pub enum MeasureKind {
     Perplexity,
     /// NLL per byte of text in bits, which doesn't depend on the tokenizer.
     BitsPerByte,
+    /// Share of generated answers that are a right answer.
+    ExactMatch,
+    /// The same after SQuAD's normalisation.
+    NormalisedMatch,
+    /// chrF of all generated answers together, from 0 to 1 (sacrebleu's divided by 100).
+    #[serde(rename = "chrf")]
+    ChrF,
+    /// Mean over items of ROUGE-L's F1 (`rouge_score`, no stemming).
+    #[serde(rename = "rouge_l")]
+    RougeL,
+    /// Share of generated answers that end at an end token or a stop text.
+    StopRate,
+    /// Share of generated answers that are blank.
+    EmptyRate,
+    /// F1 of all typed spans together.
+    #[serde(rename = "micro_f1")]
+    MicroF1,
+    /// Share of answers with all typed spans right and no other.
+    AllSpans,
+    /// Share of answers that can't be read as typed spans.
+    MalformedRate,
+    /// Share of continuations of rank 1, those that greedy generation would give.
+    RankedFirst,
+    /// Mean over items of 1 over the continuation's rank.
+    MeanReciprocalRank,
 }
 
 impl MeasureKind {
@@ -40,13 +65,29 @@ impl MeasureKind {
             Self::NllPerToken => "NLL per token",
             Self::Perplexity => "perplexity",
             Self::BitsPerByte => "bits per byte",
+            Self::ExactMatch => "exact match",
+            Self::NormalisedMatch => "normalised match",
+            Self::ChrF => "chrF",
+            Self::RougeL => "ROUGE-L",
+            Self::StopRate => "stop rate",
+            Self::EmptyRate => "empty rate",
+            Self::MicroF1 => "micro F1",
+            Self::AllSpans => "all spans right",
+            Self::MalformedRate => "malformed rate",
+            Self::RankedFirst => "ranked first",
+            Self::MeanReciprocalRank => "mean reciprocal rank",
         }
     }
 
     /// Whether more is better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
-        matches!(self, Self::Accuracy | Self::AccuracyPerCharacter | Self::AccuracyPerByte | Self::MacroF1)
+        match self {
+            Self::NllPerToken | Self::Perplexity | Self::BitsPerByte | Self::EmptyRate | Self::MalformedRate => false,
+            Self::Accuracy | Self::AccuracyPerCharacter | Self::AccuracyPerByte | Self::MacroF1 => true,
+            Self::ExactMatch | Self::NormalisedMatch | Self::ChrF | Self::RougeL | Self::StopRate => true,
+            Self::MicroF1 | Self::AllSpans | Self::RankedFirst | Self::MeanReciprocalRank => true,
+        }
     }
 }
 
@@ -79,15 +120,16 @@ pub struct Measure {
     pub base: f64,
     /// Of the tuned model.
     pub tuned: f64,
-    /// Tuned minus base. The interval of an accuracy is the t interval (cluster-robust where items have groups) joined
-    /// with Bonett and Price's; of macro F1, NLL per token and bits per byte it is the bootstrap's; a perplexity has none.
+    /// Tuned minus base. The interval of a share of items is the t interval (cluster-robust where items have groups)
+    /// joined with Bonett and Price's; of a mean over items it is the t interval; of F1, chrF, NLL per token and bits per
+    /// byte it is the bootstrap's; a perplexity has none.
     pub difference: WithInterval,
-    /// Mean over items of the difference of an item's mean NLL, with its t interval: every item counts the same here,
-    /// every token in `difference`. NLL per token only.
+    /// Mean over items of the difference of an item's own value, with its t interval: every item counts the same here,
+    /// every token, byte or span in `difference`. Of NLL per token, bits per byte, chrF and micro F1 where it decides.
     pub per_item: Option<WithInterval>,
     /// Tuned over base, with the bootstrap's interval. NLL per token only.
     pub ratio: Option<WithInterval>,
-    /// Answers that changed. Accuracies only.
+    /// Answers that changed. Shares of right answers only.
     pub changes: Option<Changes>,
 }
 
@@ -110,16 +152,18 @@ impl Evidence {
     }
 }
 
-/// Pairs of scores of the same items, with their clusters.
+/// Pairs of scores of the same items, with their clusters, and how intervals are bootstrapped.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paired<'a> {
     pub(crate) base: &'a Scores,
     pub(crate) tuned: &'a Scores,
     pub(crate) clusters: &'a [usize],
+    pub(crate) resamples: usize,
+    pub(crate) seed: u64,
 }
 
 impl Paired<'_> {
-    fn items(&self) -> impl Iterator<Item = (&ItemScore, &ItemScore)> {
+    pub(crate) fn items(&self) -> impl Iterator<Item = (&ItemScore, &ItemScore)> {
         self.base.items.iter().zip(&self.tuned.items)
     }
 
@@ -127,10 +171,17 @@ impl Paired<'_> {
     pub(crate) fn accuracy(&self, kind: MeasureKind, right: impl Fn(&ItemScore) -> Option<bool>) -> Option<Evidence> {
         let answers: Option<Vec<(bool, bool)>> =
             self.items().map(|(base, tuned)| Some((right(base)?, right(tuned)?))).collect();
-        let answers = answers.filter(|answers| !answers.is_empty())?;
+        self.shares(kind, &answers?)
+    }
+
+    /// The share of items that something holds of, base and tuned; `None` without items.
+    pub(crate) fn shares(&self, kind: MeasureKind, answers: &[(bool, bool)]) -> Option<Evidence> {
         let count = |wanted: (bool, bool)| answers.iter().filter(|&&pair| pair == wanted).count();
         let (both, broke, fixed) = (count((true, true)), count((true, false)), count((false, true)));
         let items = answers.len();
+        if items == 0 {
+            return None;
+        }
         let differences: Vec<f64> =
             answers.iter().map(|&(base, tuned)| f64::from(i8::from(tuned) - i8::from(base))).collect();
 
@@ -145,69 +196,126 @@ impl Paired<'_> {
         let (base, tuned) = ((both + broke) as f64 / items as f64, (both + fixed) as f64 / items as f64);
         let difference = WithInterval { value: (fixed as f64 - broke as f64) / items as f64, interval: gain };
         let changes = Some(Changes { fixed, broke, items });
-        let measure = Measure { kind, base, tuned, difference, per_item: None, ratio: None, changes };
-        Some(Evidence { measure, gain, p_value, estimates })
+        Some(Evidence {
+            measure: Measure { changes, ..plain(kind, [base, tuned], difference) },
+            gain,
+            p_value,
+            estimates,
+        })
     }
 
-    /// The NLL per token, and the bits per byte from the same resamples.
-    pub(crate) fn nll(&self, resamples: usize, seed: u64) -> (Evidence, Measure) {
+    /// A share of items that is neither right nor wrong, such as those that end by themselves.
+    pub(crate) fn rate(&self, kind: MeasureKind, holds: &[(bool, bool)]) -> Measure {
+        let share = self.shares(kind, holds).map(|evidence| evidence.measure);
+        let none = || plain(kind, [0.0; 2], WithInterval { value: 0.0, interval: None });
+        Measure { changes: None, ..share.unwrap_or_else(none) }
+    }
+
+    /// The mean of a value of each item, base and tuned, of which more is better.
+    pub(crate) fn mean(&self, kind: MeasureKind, values: &[(f64, f64)]) -> Evidence {
+        let [base, tuned] = [|pair: &(f64, f64)| pair.0, |pair: &(f64, f64)| pair.1]
+            .map(|side| mean(&values.iter().map(side).collect::<Vec<f64>>()));
+        let estimate = self.gain(values);
+        let gain = estimate.map(|estimate| estimate.interval());
+        let measure = plain(kind, [base, tuned], WithInterval { value: tuned - base, interval: gain });
+        let p_value = estimate.map(|estimate| estimate.p_value());
+        Evidence { measure, gain, p_value, estimates: estimate.into_iter().collect() }
+    }
+
+    fn gain(&self, values: &[(f64, f64)]) -> Option<Estimate> {
+        let gains: Vec<f64> = values.iter().map(|(base, tuned)| tuned - base).collect();
+        paired_difference(&gains, self.clusters)
+    }
+
+    /// A measure that is a function of sums over the items: those of the base, then as many of the tuned model.
+    pub(crate) fn of_sums(&self, kind: MeasureKind, tally: &Tally, value: fn(&[f64]) -> f64) -> Measure {
+        let both = |sums: &[f64]| {
+            let (base, tuned) = sums.split_at(sums.len() / 2);
+            [value(base), value(tuned)]
+        };
+        let [base, tuned] = both(&tally.total());
+        let [interval] = tally.intervals(self.resamples, self.seed, |sums| {
+            let [base, tuned] = both(sums);
+            [tuned - base]
+        });
+        plain(kind, [base, tuned], WithInterval { value: tuned - base, interval })
+    }
+
+    /// The same where each item has a value of its own: a claim must hold for the sums and for the mean over items, whose
+    /// t test gives the p value.
+    pub(crate) fn of_sums_and_items(
+        &self,
+        kind: MeasureKind,
+        tally: &Tally,
+        value: fn(&[f64]) -> f64,
+        own: &[(f64, f64)],
+    ) -> Evidence {
+        let measure = self.of_sums(kind, tally, value);
+        let items = self.mean(kind, own);
+        let per_item = Some(items.measure.difference);
+        let gain = items.gain.zip(measure.difference.interval).map(|(items, sums)| items.join(sums));
+        Evidence { measure: Measure { per_item, ..measure }, gain, ..items }
+    }
+
+    /// The NLL per token and the bits per byte, from the same resamples. The first means something only where both models
+    /// have one tokenizer.
+    pub(crate) fn nll(&self) -> (Evidence, Evidence) {
         let sums: Vec<ItemSums> = self
             .items()
             .map(|(base, tuned)| ItemSums {
                 base: base.nll,
                 tuned: tuned.nll,
                 tokens: base.targets as f64,
-                bytes: base.bytes,
+                base_bytes: base.bytes,
+                tuned_bytes: tuned.bytes,
             })
             .collect();
+        let bootstrap = paired_bootstrap(&sums, self.clusters, self.resamples, self.seed);
         let total = |part: fn(&ItemSums) -> f64| sums.iter().map(part).sum::<f64>();
         let (base, tuned) = (total(|sums| sums.base), total(|sums| sums.tuned));
-        let (tokens, bytes) = (total(|sums| sums.tokens), total(|sums| sums.bytes));
-        let bootstrap = paired_bootstrap(&sums, self.clusters, resamples, seed);
+        let tokens = total(|sums| sums.tokens);
+        let gains = sums.iter().map(|sums| (sums.base - sums.tuned) / sums.tokens).collect();
+        let difference =
+            WithInterval { value: (tuned - base) / tokens, interval: bootstrap.map(|found| found.per_token) };
+        let mut per_token =
+            self.of_losses(plain(MeasureKind::NllPerToken, [base / tokens, tuned / tokens], difference), gains);
+        per_token.measure.ratio = ratio(base, tuned, bootstrap);
 
-        let gains: Vec<f64> = sums.iter().map(|sums| (sums.base - sums.tuned) / sums.tokens).collect();
-        let estimate = paired_difference(&gains, self.clusters);
-        let per_item_gain = estimate.map(|estimate| estimate.interval());
-        let weighted = bootstrap.map(|bootstrap| bootstrap.per_token);
-        let gain = per_item_gain.zip(weighted).map(|(items, tokens)| items.join(tokens.negated()));
-        let measure = Measure {
-            kind: MeasureKind::NllPerToken,
-            base: base / tokens,
-            tuned: tuned / tokens,
-            difference: WithInterval { value: (tuned - base) / tokens, interval: weighted },
-            per_item: Some(WithInterval {
-                value: -crate::statistics::mean(&gains),
-                interval: per_item_gain.map(Interval::negated),
-            }),
-            ratio: ratio(base, tuned, bootstrap),
-            changes: None,
-        };
-        let p_value = estimate.map(|estimate| estimate.p_value());
         let bits = std::f64::consts::LN_2.recip();
+        let (base, tuned) =
+            (base / total(|sums| sums.base_bytes) * bits, tuned / total(|sums| sums.tuned_bytes) * bits);
         let in_bits = |interval: Interval| Interval { low: interval.low * bits, high: interval.high * bits };
-        let difference = WithInterval {
-            value: (tuned - base) / bytes * bits,
-            interval: bootstrap.map(|bootstrap| in_bits(bootstrap.per_byte)),
-        };
-        let bits_per_byte = Measure {
-            kind: MeasureKind::BitsPerByte,
-            base: base / bytes * bits,
-            tuned: tuned / bytes * bits,
-            difference,
-            per_item: None,
-            ratio: None,
-            changes: None,
-        };
-        (Evidence { measure, gain, p_value, estimates: estimate.into_iter().collect() }, bits_per_byte)
+        let gain = |sums: &ItemSums| (sums.base / sums.base_bytes - sums.tuned / sums.tuned_bytes) * bits;
+        let difference =
+            WithInterval { value: tuned - base, interval: bootstrap.map(|bootstrap| in_bits(bootstrap.per_byte)) };
+        let measure = plain(MeasureKind::BitsPerByte, [base, tuned], difference);
+        (per_token, self.of_losses(measure, sums.iter().map(gain).collect()))
     }
+
+    /// A weighted measure of which less is better, with the gain of each item.
+    fn of_losses(&self, measure: Measure, gains: Vec<f64>) -> Evidence {
+        let estimate = paired_difference(&gains, self.clusters);
+        let per_item = estimate.map(|estimate| estimate.interval());
+        let gain = per_item.zip(measure.difference.interval).map(|(items, sums)| items.join(sums.negated()));
+        let per_item = WithInterval { value: -mean(&gains), interval: per_item.map(Interval::negated) };
+        Evidence {
+            measure: Measure { per_item: Some(per_item), ..measure },
+            gain,
+            p_value: estimate.map(|estimate| estimate.p_value()),
+            estimates: estimate.into_iter().collect(),
+        }
+    }
+}
+
+fn plain(kind: MeasureKind, [base, tuned]: [f64; 2], difference: WithInterval) -> Measure {
+    Measure { kind, base, tuned, difference, per_item: None, ratio: None, changes: None }
 }
 
 /// The perplexity that belongs to an NLL per token; `None` where it is too large for a float.
 pub(crate) fn perplexity(nll: &Measure) -> Option<Measure> {
     let (base, tuned) = (nll.base.exp(), nll.tuned.exp());
     let difference = WithInterval { value: tuned - base, interval: None };
-    let measure =
-        Measure { kind: MeasureKind::Perplexity, base, tuned, difference, per_item: None, ratio: None, changes: None };
+    let measure = plain(MeasureKind::Perplexity, [base, tuned], difference);
     (base.is_finite() && tuned.is_finite()).then_some(measure)
 }
 
@@ -218,113 +326,5 @@ fn ratio(base: f64, tuned: f64, bootstrap: Option<Bootstrap>) -> Option<WithInte
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::score::Answer;
-
-    fn scores(items: Vec<(f64, usize, Option<bool>)>) -> Scores {
-        let answer = |right| Answer {
-            candidates: vec![],
-            choice: 0,
-            right,
-            right_per_character: Some(!right),
-            right_per_byte: None,
-        };
-        let items = items.into_iter().enumerate().map(|(item, (nll, targets, right))| ItemScore {
-            item,
-            nll,
-            targets,
-            bytes: 2.0 * targets as f64,
-            answer: right.map(answer),
-        });
-        let (suite_hash, tokenizer_hash) = (String::new(), String::new());
-        let packing = Default::default();
-        Scores { suite_hash, tokenizer_hash, context: 8, items: items.collect(), lost_targets: 0, packing }
-    }
-
-    fn right(item: &ItemScore) -> Option<bool> {
-        item.answer.as_ref().map(|answer| answer.right)
-    }
-
-    fn answers(pattern: &str) -> Scores {
-        scores(pattern.chars().map(|mark| (1.0, 1, Some(mark == '+'))).collect())
-    }
-
-    #[test]
-    fn r32_an_accuracy_counts_what_was_fixed_and_broken() {
-        let (base, tuned) = (answers("++---++---"), answers("+-+++++---"));
-        let clusters: Vec<usize> = (0..10).collect();
-        let paired = Paired { base: &base, tuned: &tuned, clusters: &clusters };
-        let evidence = paired.accuracy(MeasureKind::Accuracy, right).unwrap();
-        let measure = &evidence.measure;
-        assert_eq!(measure.changes, Some(Changes { fixed: 3, broke: 1, items: 10 }));
-        assert_eq!((measure.base, measure.tuned, measure.difference.value), (0.4, 0.6, 0.2));
-        assert!((evidence.p_value.unwrap() - 0.625).abs() < 1e-12, "exact McNemar of 1 against 3");
-        assert_eq!(paired.accuracy(MeasureKind::Accuracy, |_| None), None);
-    }
-
-    #[test]
-    fn an_accuracy_without_any_change_keeps_an_interval() {
-        let base = answers(&"+-".repeat(84));
-        let clusters: Vec<usize> = (0..168).collect();
-        let paired = Paired { base: &base, tuned: &base, clusters: &clusters };
-        let evidence = paired.accuracy(MeasureKind::Accuracy, right).unwrap();
-        let gain = evidence.gain.unwrap();
-        assert!((gain.low + 0.0163047508747).abs() < 1e-9 && (gain.high - 0.0163047508747).abs() < 1e-9, "{gain:?}");
-        assert_eq!(evidence.p_value, Some(1.0));
-    }
-
-    #[test]
-    fn r13_nll_is_weighted_by_tokens_and_the_gain_has_the_other_sign() {
-        let base = scores(vec![(2.0, 1, None), (30.0, 10, None), (8.0, 4, None)]);
-        let tuned = scores(vec![(1.0, 1, None), (20.0, 10, None), (4.0, 4, None)]);
-        let clusters = [0, 1, 2];
-        let (evidence, bits) = Paired { base: &base, tuned: &tuned, clusters: &clusters }.nll(1000, 0);
-        let measure = &evidence.measure;
-        assert_eq!((measure.base, measure.tuned), (40.0 / 15.0, 25.0 / 15.0));
-        assert_eq!((measure.difference.value, measure.per_item.unwrap().value), (-1.0, -1.0));
-        assert_eq!(measure.ratio.unwrap().value, 25.0 / 40.0);
-        assert!(evidence.gain.unwrap().low > 0.99);
-        assert_eq!(evidence.p_value, Some(0.0));
-        assert!(evidence.p_value_of_loss(0.02).unwrap() > 0.99);
-        assert!((bits.base - 40.0 / 30.0 / std::f64::consts::LN_2).abs() < 1e-12);
-        assert_eq!(perplexity(measure).unwrap().tuned, (25.0_f64 / 15.0).exp());
-    }
-
-    #[test]
-    fn where_items_and_tokens_disagree_the_gain_holds_zero() {
-        // Many short items get better, one long item gets worse.
-        let base: Vec<_> = (0..20).map(|i| if i == 0 { (1000.0, 500, None) } else { (4.0, 2, None) }).collect();
-        let tuned: Vec<_> =
-            (0..20).map(|i| if i == 0 { (1400.0, 500, None) } else { (2.0 + 0.01 * f64::from(i), 2, None) }).collect();
-        let clusters: Vec<usize> = (0..20).collect();
-        let (evidence, _) = Paired { base: &scores(base), tuned: &scores(tuned), clusters: &clusters }.nll(2000, 0);
-        assert!(evidence.measure.per_item.unwrap().interval.unwrap().high < 0.0);
-        let gain = evidence.gain.unwrap();
-        assert!(gain.low < 0.0 && gain.high > 0.0, "{gain:?}");
-    }
-
-    #[test]
-    fn a_gain_of_the_tokens_alone_is_not_a_gain_of_the_items() {
-        // Long items get surely better, short ones scatter: the bootstrap by tokens is clear of zero, the items aren't.
-        let long = |i: usize| i.is_multiple_of(2);
-        let base: Vec<_> = (0..20).map(|i| if long(i) { (1500.0, 500, None) } else { (6.0, 2, None) }).collect();
-        let short = |i: usize| if i % 4 == 1 { 4.0 } else { 8.0 };
-        let tuned: Vec<_> = (0..20).map(|i| if long(i) { (1450.0, 500, None) } else { (short(i), 2, None) }).collect();
-        let clusters: Vec<usize> = (0..20).collect();
-        let (evidence, _) = Paired { base: &scores(base), tuned: &scores(tuned), clusters: &clusters }.nll(2000, 0);
-        assert!(evidence.measure.difference.interval.unwrap().high < 0.0);
-        assert!(evidence.gain.unwrap().low < 0.0);
-    }
-
-    #[test]
-    fn one_cluster_gives_values_without_intervals() {
-        let base = answers("+-+-");
-        let clusters = [0; 4];
-        let paired = Paired { base: &base, tuned: &base, clusters: &clusters };
-        let evidence = paired.accuracy(MeasureKind::Accuracy, right).unwrap();
-        assert_eq!((evidence.gain, evidence.p_value), (None, None));
-        let (evidence, _) = paired.nll(100, 0);
-        assert_eq!((evidence.gain, evidence.p_value, evidence.p_value_of_loss(0.1)), (None, None, None));
-    }
-}
+#[path = "measures_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use outcrop_data::{Batch, Example, Fullness, RowPacker};
 
 use crate::error::EvalError;
 use crate::score::Scorer;
-use crate::suite::Suite;
+use crate::suite::{Suite, SuiteKind};
 
 /// Tokens of rows that are sorted and packed together: 4 MB of them.
 const HELD_TOKENS: usize = 1 << 20;
@@ -17,13 +17,22 @@ struct Waiting {
     example: Example,
 }
 
-/// Collects rows, scores them packed, and keeps the sum of each one's NLLs in the order they came.
+/// What a row comes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RowScore {
+    /// Sum of the targets' NLLs.
+    pub(crate) nll: f64,
+    /// The largest of the targets' ranks, where they are ranked.
+    pub(crate) rank: Option<u32>,
+}
+
+/// Collects rows, scores them packed, and keeps what each comes to in the order they came.
 pub(crate) struct Packer<'a> {
     suite: &'a Suite,
     max_batch_tokens: usize,
     waiting: Vec<Waiting>,
     waiting_tokens: usize,
-    scores: Vec<f64>,
+    scores: Vec<RowScore>,
     /// How full the batches are.
     pub(crate) fullness: Fullness,
 }
@@ -47,17 +56,17 @@ impl<'a> Packer<'a> {
         }
         self.waiting_tokens += example.tokens.len();
         let row = self.scores.len();
-        self.scores.push(f64::NAN);
+        self.scores.push(RowScore { nll: f64::NAN, rank: None });
         self.waiting.push(Waiting { row, item, example });
         Ok(())
     }
 
-    /// The sums of the rows' NLLs in the order they came, and how full the batches were.
+    /// What the rows come to in the order they came, and how full the batches were.
     pub(crate) fn finish(
         mut self,
         scorer: &mut dyn Scorer,
         done: &mut dyn FnMut(usize),
-    ) -> Result<(Vec<f64>, Fullness), EvalError> {
+    ) -> Result<(Vec<RowScore>, Fullness), EvalError> {
         self.flush(scorer, done)?;
         Ok((self.scores, self.fullness))
     }
@@ -90,16 +99,21 @@ impl<'a> Packer<'a> {
         let tokens = batch.tokens.len() as u64;
         self.fullness.tokens += tokens;
         self.fullness.capacity += tokens.max(self.max_batch_tokens as u64);
-        let values = given(scorer.nll(&batch)?, &batch)?;
+        let values: Vec<(f32, Option<u32>)> = match self.suite.kind() {
+            SuiteKind::Cloze => scorer.ranks(&batch)?.into_iter().map(|(nll, rank)| (nll, Some(rank))).collect(),
+            _ => scorer.nll(&batch)?.into_iter().map(|nll| (nll, None)).collect(),
+        };
+        given(values.len(), &batch)?;
         let mut first = 0;
         for row in rows {
             let end = first + row.example.target_tokens() as usize;
             let own = &values[first..end];
-            if let Some(value) = own.iter().find(|value| !value.is_finite()) {
+            if let Some((value, _)) = own.iter().find(|(value, _)| !value.is_finite()) {
                 let message = format!("the model gives a target the NLL {value}; its weights or its input are broken");
                 return Err(EvalError::Item { place: self.suite.place(row.item), message });
             }
-            self.scores[row.row] = own.iter().map(|&value| f64::from(value)).sum();
+            let nll = own.iter().map(|&(value, _)| f64::from(value)).sum();
+            self.scores[row.row] = RowScore { nll, rank: own.iter().filter_map(|&(_, rank)| rank).max() };
             first = end;
             done(row.item);
         }
@@ -108,10 +122,10 @@ impl<'a> Packer<'a> {
 }
 
 /// One value a target. Errors: another number of them.
-fn given(values: Vec<f32>, batch: &Batch) -> Result<Vec<f32>, EvalError> {
-    let (given, wanted) = (values.len(), batch.targets.len());
+fn given(given: usize, batch: &Batch) -> Result<(), EvalError> {
+    let wanted = batch.targets.len();
     match given == wanted {
-        true => Ok(values),
+        true => Ok(()),
         false => Err(EvalError::scorer(format!("it gave {given} values for {wanted} targets"))),
     }
 }

@@ -39,6 +39,7 @@ fn scores(cache: &ScoreCache, model: &str, suite: &Suite, scorer: &mut dyn Score
         suite_hash: suite.hash.clone(),
         tokenizer_hash: tokenizer.hash().into(),
         context: 64,
+        stop_tokens: Vec::new(),
     };
     let mut ran = false;
     let (scores, note) = cache

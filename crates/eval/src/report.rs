@@ -5,7 +5,6 @@ use crate::comparison::{Comparison, SuiteComparison, Verdict};
 use crate::error::EvalError;
 use crate::measures::{Measure, MeasureKind};
 use crate::statistics::Interval;
-use crate::suite::SuiteKind;
 use crate::verdict::{GeneralVerdict, TaskVerdict};
 
 /// Columns of the text for the terminal.
@@ -66,15 +65,10 @@ pub fn json(comparison: &Comparison) -> Result<String, EvalError> {
 /// Kind and size: `classification, 150 items in 30 clusters`.
 #[must_use]
 pub fn size(suite: &SuiteComparison) -> String {
-    let kind = match suite.kind {
-        SuiteKind::Pairs => "pairs",
-        SuiteKind::Classification => "classification",
-        SuiteKind::MultipleChoice => "multiple choice",
-        SuiteKind::Text => "text",
-    };
+    let kind = suite.kind.name();
     let SuiteComparison { items, clusters, .. } = suite;
     let clustered = if clusters < items { format!(" in {clusters} clusters") } else { String::new() };
-    format!("{kind}, {items} {}{clustered}", suite.kind.unit())
+    format!("{kind}, {items} {}{clustered}", suite.unit())
 }
 
 /// Verdict, changes and warnings of a suite, one line each.
@@ -88,7 +82,11 @@ pub fn facts(suite: &SuiteComparison) -> Vec<String> {
         }
         if let Some(per_item) = measure.per_item {
             let interval = per_item.interval.map_or(String::new(), |interval| format!(" {}", bounds(interval, 4)));
-            lines.push(format!("mean over items of the NLL's difference: {:+.4}{interval}", per_item.value));
+            let what = match measure.kind {
+                MeasureKind::NllPerToken => "the NLL's",
+                kind => &format!("the {}'s", kind.name()),
+            };
+            lines.push(format!("mean over items of {what} difference: {:+.4}{interval}", per_item.value));
         }
         if let Some(ratio) = measure.ratio {
             let interval = ratio
@@ -112,11 +110,12 @@ pub fn verdict(suite: &SuiteComparison) -> String {
         Verdict::General(GeneralVerdict::NoForgettingShown) => "no forgetting shown".to_owned(),
         Verdict::General(GeneralVerdict::Forgot) => "forgot".to_owned(),
         Verdict::General(GeneralVerdict::CannotTell { needed: Some(needed) }) => {
-            format!("cannot tell, needs about {needed} {}", suite.kind.unit())
+            format!("cannot tell, needs about {needed} {}", suite.unit())
         }
         Verdict::General(GeneralVerdict::CannotTell { needed: None }) => "cannot tell".to_owned(),
     };
-    let margin = suite.margin.map_or(String::new(), |margin| format!(", margin {margin}"));
+    // a margin in bits per byte has no end of digits
+    let margin = suite.margin.map_or(String::new(), |margin| format!(", margin {}", (margin * 1e4).round() / 1e4));
     match suite.adjusted_p_value {
         Some(p_value) => format!("{words} (adjusted p {}{margin})", p_text(p_value)),
         None => format!("{words} (no p value{margin})"),
@@ -133,8 +132,9 @@ pub fn method(comparison: &Comparison) -> Vec<String> {
     let options = &comparison.options;
     vec![
         format!(
-            "Paired by item, 95 % intervals. Accuracy: t interval, cluster-robust where there are groups, joined with \
-             Bonett and Price's; exact McNemar. NLL: paired bootstrap, {} resamples, seed {}.",
+            "Paired by item, 95 % intervals. Accuracy and other shares of items: t interval, cluster-robust where there are \
+             groups, joined with Bonett and Price's; exact McNemar. Means over items: t interval. NLL, F1 and chrF: \
+             paired bootstrap of items, or of groups, {} resamples, seed {}.",
             options.resamples, options.seed
         ),
         "Holm's correction over the task suites, and over the general suites. The first measure of a suite decides."

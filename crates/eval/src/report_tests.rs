@@ -3,6 +3,7 @@
 use super::*;
 use crate::comparison::{CompareOptions, GeneralOutcome, TaskOutcome};
 use crate::measures::{Changes, WithInterval};
+use crate::suite::SuiteKind;
 
 fn measure(kind: MeasureKind, base: f64, tuned: f64) -> Measure {
     let value = tuned - base;
@@ -39,6 +40,7 @@ fn comparison() -> Comparison {
         clusters: 150,
         chance: Some(0.5),
         identical: false,
+        tokenizers_differ: false,
         warnings: vec!["a note that is longer than the terminal is wide, so that it has to be continued below".into()],
     };
     let perplexity = Measure {

@@ -1,24 +1,41 @@
-//! Scores: the negative log-likelihood of every item of a suite under one model, by the same tokens as training (R5).
-//! Batches are made in `packing`; what the scores mean is left to `comparison`.
+//! Scores: the negative log-likelihood of every item of a suite under one model, by the same tokens as training (R5), with
+//! ranks and generated answers where its kind asks for them. Batches are made in `packing`, answers in
+//! `kinds::generated`; what the scores mean is left to `comparison`.
 
 use serde::{Deserialize, Serialize};
 
 use outcrop_data::{Batch, Fullness, TextTokenizer};
+use outcrop_model::generate::{Finish, Options};
 
 use crate::error::EvalError;
 use crate::exact;
+use crate::kinds::generated::replies;
+pub use crate::kinds::generated::{Reply, ReplyEnd};
 use crate::layout::layout;
-use crate::packing::Packer;
+use crate::packing::{Packer, RowScore};
 use crate::suite::{Items, Suite};
 
-/// Anything that gives the negative log-likelihood (nats) of each target of a packed row, in target order.
+/// What is asked of a model. Errors: whatever stops it, by [`EvalError::scorer`].
 pub trait Scorer {
-    /// One value for each of `batch.targets`. Errors: whatever stops the model, by [`EvalError::scorer`].
+    /// The negative log-likelihood (nats) of each of `batch.targets`, in their order.
     fn nll(&mut self, batch: &Batch) -> Result<Vec<f32>, EvalError>;
+
+    /// The same with the rank of the token that follows each target, among the whole vocabulary: 1 where greedy
+    /// generation would give it.
+    fn ranks(&mut self, batch: &Batch) -> Result<Vec<(f32, u32)>, EvalError>;
+
+    /// Texts after the prompts: `on_token` hears of the prompt's index and each new token, and ends its text by false. The
+    /// model's own stop tokens end a text beside those of `options`. A prompt's text doesn't depend on the others.
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &Options,
+        on_token: &mut dyn FnMut(usize, u32) -> bool,
+    ) -> Result<Vec<Finish>, EvalError>;
 }
 
 /// The scores of one model on one suite.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// [`Suite::hash`] of the suite.
     pub suite_hash: String,
@@ -46,7 +63,7 @@ impl Scores {
 }
 
 /// The score of an item, or of a row of a text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ItemScore {
     /// Index of the item in the suite, which knows its place and its group.
     pub item: usize,
@@ -60,6 +77,12 @@ pub struct ItemScore {
     pub bytes: f64,
     /// What the model would answer, where an item has candidates.
     pub answer: Option<Answer>,
+    /// What the model answers, where answers are generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
+    /// Rank of the continuation: the largest of its tokens', where they are ranked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
 }
 
 /// The likeliest candidate of an item.
@@ -83,7 +106,8 @@ pub struct Answer {
 ///
 /// Pairs are laid out as in training. Labels are scored as completions, with the end token. Choices follow the query by
 /// the same rule or with the header's delimiter, without the end token, and count per choice, per character and per
-/// byte. Texts are cut into rows that don't overlap; the first token of a row has no prediction.
+/// byte. Continuations of a cloze have no end token, and their tokens are ranked. Texts are cut into rows that don't
+/// overlap; the first token of a row has no prediction. Answers are generated after the NLLs are taken.
 /// Errors: an item that is longer than `context` or can't be split (R6), by file and line; a model that fails or gives
 /// something that is no NLL.
 pub fn score(
@@ -100,11 +124,15 @@ pub fn score(
     }
     let mut packer = Packer::new(suite, max_batch_tokens);
     let mut shapes = Vec::new();
+    let generated = match &suite.items {
+        Items::Generated { items, limits, .. } => Some((items.as_slice(), limits)),
+        _ => None,
+    };
     let (mut lost_targets, mut scored) = (0, 0);
     let total = suite.len();
     let mut open = vec![0usize; total]; // rows of each item that are still to be scored
     let mut done = |open: &mut Vec<usize>, item: usize| {
-        open[item] -= 1;
+        open[item] -= 1; // an answer to generate is one more
         if open[item] == 0 {
             scored += 1;
             progress(scored, total);
@@ -114,15 +142,20 @@ pub fn score(
         let layout = layout(suite, item, tokenizer, context)?;
         lost_targets += layout.lost_targets;
         // one more, so that an item isn't done before all its rows are here
-        open[item] = layout.rows.len() + 1;
+        open[item] = layout.rows.len() + 1 + usize::from(generated.is_some());
         for row in layout.rows {
             shapes.push(RowShape { item, targets: row.example.target_tokens() as usize, bytes: row.bytes });
             packer.push(item, row.example, scorer, &mut |item| done(&mut open, item))?;
         }
         done(&mut open, item);
     }
-    let (sums, packing) = packer.finish(scorer, &mut |item| done(&mut open, item))?;
-    let items = assemble(suite, &shapes, &sums);
+    let (rows, packing) = packer.finish(scorer, &mut |item| done(&mut open, item))?;
+    let mut items = assemble(suite, &shapes, &rows);
+    if let Some(asked) = generated {
+        let done = &mut |item| done(&mut open, item);
+        let replies = replies(suite, asked, (tokenizer, context), scorer, max_batch_tokens, done)?;
+        items.iter_mut().zip(replies).for_each(|(item, reply)| item.reply = Some(reply));
+    }
     if items.is_empty() {
         let message = "no token has a prediction; give longer texts".into();
         return Err(EvalError::Suite { path: suite.path.clone(), message });
@@ -140,7 +173,8 @@ struct RowShape {
 }
 
 /// One score an item with candidates, else one a row.
-fn assemble(suite: &Suite, shapes: &[RowShape], nll: &[f64]) -> Vec<ItemScore> {
+fn assemble(suite: &Suite, shapes: &[RowShape], rows: &[RowScore]) -> Vec<ItemScore> {
+    let nll: Vec<f64> = rows.iter().map(|row| row.nll).collect();
     let mut scores = Vec::new();
     let mut at = 0;
     while at < shapes.len() {
@@ -175,7 +209,8 @@ fn assemble(suite: &Suite, shapes: &[RowShape], nll: &[f64]) -> Vec<ItemScore> {
             }
         });
         let RowShape { targets, bytes, .. } = shapes[at + gold];
-        scores.push(ItemScore { item, nll: sums[gold], targets, bytes, answer });
+        let rank = rows[at + gold].rank;
+        scores.push(ItemScore { item, nll: sums[gold], targets, bytes, answer, reply: None, rank });
         at += count;
     }
     scores

@@ -230,10 +230,26 @@ fn what_is_no_nll_is_refused() {
         fn nll(&mut self, batch: &Batch) -> Result<Vec<f32>, EvalError> {
             Ok(vec![1.0; batch.targets.len() - 1])
         }
+
+        fn ranks(&mut self, batch: &Batch) -> Result<Vec<(f32, u32)>, EvalError> {
+            Ok(vec![(1.0, 1); batch.targets.len() + 1])
+        }
+
+        fn generate(
+            &mut self,
+            _: &[Vec<u32>],
+            _: &Options,
+            _: &mut dyn FnMut(usize, u32) -> bool,
+        ) -> Result<Vec<Finish>, EvalError> {
+            Ok(vec![Finish::Stop; 3])
+        }
     }
     let questions = suite("q.jsonl", QUESTIONS);
     let message = score(&questions, &tokenizer(), 64, &mut Short, 1000, &mut |_, _| {}).unwrap_err().to_string();
     assert_eq!(message, "the model failed while scoring: it gave 54 values for 55 targets");
+    let cloze = suite("c.jsonl", "{\"suite\": \"s\", \"kind\": \"cloze\"}\n{\"prompt\": \"a\", \"completion\": \"b\"}");
+    let message = score(&cloze, &tokenizer(), 64, &mut Short, 1000, &mut |_, _| {}).unwrap_err().to_string();
+    assert_eq!(message, "the model failed while scoring: it gave 3 values for 2 targets");
     let mut broken = Bigram::new(|_, token| if token == ids("w")[0] { f32::NAN } else { 1.0 });
     let message = score(&questions, &tokenizer(), 64, &mut broken, 1000, &mut |_, _| {}).unwrap_err().to_string();
     assert_eq!(message, "q.jsonl:3: the model gives a target the NLL NaN; its weights or its input are broken");
@@ -258,4 +274,28 @@ fn a_right_answer_that_is_no_candidate_is_refused() {
     *labels = Some(vec!["three".into()]);
     let message = refusal(&pairs, &tokenizer(), 64);
     assert_eq!(message, "p.jsonl:1: completion `two` is none of the labels; name it among them");
+}
+
+#[test]
+fn the_rank_of_a_continuation_is_its_worst_tokens_and_it_has_no_end_token() {
+    let content = concat!(
+        "{\"suite\": \"s\", \"kind\": \"cloze\"}\n",
+        "{\"prompt\": \"a\", \"completion\": \"bc\"}\n",
+        "{\"prompt\": \"a\", \"completion\": \"b\"}\n",
+    );
+    let [space, b, c] = [" ", "b", "c"].map(|text| ids(text)[0]);
+    // behind `a` nothing is likelier than the space, behind that two tokens than `b`, behind `b` four than `c`
+    let cost = move |before: u32, token: u32| match (before, token) {
+        (_, token) if token == space => 0.5,
+        (before, token) if before == space && token == b => 1.25,
+        (before, token) if before == space && token < 2 => 1.0,
+        (before, token) if before == b && token == c => 2.0,
+        (before, token) if before == b && token < 5 => 1.5,
+        _ => 3.0,
+    };
+    let suite = suite("c.jsonl", content);
+    let scores = score(&suite, &tokenizer(), 64, &mut Bigram::new(cost), 1000, &mut |_, _| {}).unwrap();
+    let found: Vec<_> = scores.items.iter().map(|item| (item.rank, item.targets, item.nll)).collect();
+    assert_eq!(found, [(Some(7), 3, 3.75), (Some(4), 2, 1.75)]);
+    assert_eq!(scores.items[0].bytes, 3.0, "the space in front belongs to it");
 }

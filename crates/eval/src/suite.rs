@@ -1,12 +1,13 @@
 //! Suites: what a model is evaluated on, and how a file or folder becomes one. How the lines of a file are read is in
 //! `reading`, scoring in `score`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::EvalError;
+use crate::kinds::classification::completion_counts;
+pub use crate::kinds::generated::Limits;
 use crate::lines::utf8;
 use crate::reading::{Parsed, json_lines};
 
@@ -22,9 +23,38 @@ pub enum SuiteKind {
     MultipleChoice,
     /// Running text: NLL per token, perplexity, bits per byte.
     Text,
+    /// Prompts with a short right answer: the share of generated answers that are it.
+    Exact,
+    /// Prompts with a text as the answer: chrF of the generated answers.
+    Generate,
+    /// Prompts whose answers are typed spans, such as named entities: F1 of those that are generated.
+    Extraction,
+    /// Prompts with their continuation: its NLL and its rank.
+    Cloze,
 }
 
 impl SuiteKind {
+    /// Name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Classification => "classification",
+            Self::MultipleChoice => "multiple choice",
+            Self::Text => "text",
+            Self::Exact => "exact",
+            Self::Generate => "generate",
+            Self::Extraction => "extraction",
+            Self::Cloze => "cloze",
+        }
+    }
+
+    /// Whether answers are generated.
+    #[must_use]
+    pub fn generates(self) -> bool {
+        matches!(self, Self::Exact | Self::Generate | Self::Extraction)
+    }
+
     /// What its scores are counted in.
     #[must_use]
     pub fn unit(self) -> &'static str {
@@ -41,8 +71,28 @@ pub struct PairItem {
     pub prompt: String,
     /// The completion.
     pub completion: String,
+    /// Further right answers, where answers are generated and compared as texts.
+    pub alternatives: Vec<String>,
     /// Items of one group are not independent: they share a passage, an author, a topic.
     pub group: Option<String>,
+}
+
+impl PairItem {
+    /// Every right answer, the completion first.
+    pub fn answers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.completion).chain(&self.alternatives).map(String::as_str)
+    }
+}
+
+/// How generated answers are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JudgedBy {
+    /// By whether they are right.
+    Exact,
+    /// By how much they have in common with the right ones.
+    Text,
+    /// By the typed spans that they give.
+    Extraction,
 }
 
 /// A question and its choices.
@@ -83,6 +133,17 @@ pub enum Items {
         /// The labels in sorted order, where the suite is a classification.
         labels: Option<Vec<String>>,
     },
+    /// Prompts whose answers are generated.
+    Generated {
+        /// The items.
+        items: Vec<PairItem>,
+        /// How answers are judged.
+        judged: JudgedBy,
+        /// When an answer ends.
+        limits: Limits,
+    },
+    /// Prompts with their continuations.
+    Cloze(Vec<PairItem>),
     /// Questions with choices.
     MultipleChoice {
         /// The items.
@@ -164,6 +225,10 @@ impl Suite {
             Items::Pairs { labels: None, .. } => SuiteKind::Pairs,
             Items::MultipleChoice { .. } => SuiteKind::MultipleChoice,
             Items::Text(_) => SuiteKind::Text,
+            Items::Generated { judged: JudgedBy::Exact, .. } => SuiteKind::Exact,
+            Items::Generated { judged: JudgedBy::Text, .. } => SuiteKind::Generate,
+            Items::Generated { judged: JudgedBy::Extraction, .. } => SuiteKind::Extraction,
+            Items::Cloze(_) => SuiteKind::Cloze,
         }
     }
 
@@ -171,7 +236,7 @@ impl Suite {
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.items {
-            Items::Pairs { items, .. } => items.len(),
+            Items::Pairs { items, .. } | Items::Generated { items, .. } | Items::Cloze(items) => items.len(),
             Items::MultipleChoice { items, .. } => items.len(),
             Items::Text(items) => items.len(),
         }
@@ -188,7 +253,9 @@ impl Suite {
     pub fn place(&self, item: usize) -> String {
         let at_line = |path: &Path, line: usize| format!("{}:{line}", path.display());
         let place = match &self.items {
-            Items::Pairs { items, .. } => items.get(item).map(|i| at_line(&self.path, i.line)),
+            Items::Pairs { items, .. } | Items::Generated { items, .. } | Items::Cloze(items) => {
+                items.get(item).map(|i| at_line(&self.path, i.line))
+            }
             Items::MultipleChoice { items, .. } => items.get(item).map(|i| at_line(&self.path, i.line)),
             Items::Text(items) => items.get(item).map(|i| match i.line {
                 Some(line) => at_line(&i.path, line),
@@ -216,14 +283,16 @@ impl Suite {
     #[must_use]
     pub fn group(&self, item: usize) -> Option<&str> {
         match &self.items {
-            Items::Pairs { items, .. } => items.get(item)?.group.as_deref(),
+            Items::Pairs { items, .. } | Items::Generated { items, .. } | Items::Cloze(items) => {
+                items.get(item)?.group.as_deref()
+            }
             Items::MultipleChoice { items, .. } => items.get(item)?.group.as_deref(),
             Items::Text(items) => items.get(item)?.group.as_deref(),
         }
     }
 
     /// Accuracy of answering without reading: the mean of `1 / choices`, or for a classification the share of the
-    /// commonest label. `None` where nothing is right or wrong.
+    /// commonest label. An exact answer is not to be had by chance: 0. `None` where nothing is right or wrong.
     #[must_use]
     pub fn chance(&self) -> Option<f64> {
         match &self.items {
@@ -235,17 +304,10 @@ impl Suite {
                 let sum: f64 = items.iter().map(|item| 1.0 / item.choices.len() as f64).sum();
                 Some(sum / items.len() as f64)
             }
+            Items::Generated { judged: JudgedBy::Exact, .. } => Some(0.0),
             _ => None,
         }
     }
-}
-
-pub(crate) fn completion_counts(items: &[PairItem]) -> BTreeMap<&str, usize> {
-    let mut counts = BTreeMap::new();
-    for item in items {
-        *counts.entry(item.completion.as_str()).or_insert(0) += 1;
-    }
-    counts
 }
 
 fn document(path: &Path, text: &str) -> TextItem {

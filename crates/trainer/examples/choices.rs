@@ -24,7 +24,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokenizer = text_tokenizer(&base, None)?;
     let decoder = base.load(DType::F32, &Device::Cpu)?;
     let context = base.spec().max_position_embeddings;
-    let scores = score(&suite, &tokenizer, context, &mut DecoderScorer(&decoder), BATCH_TOKENS, &mut |_, _| {})?;
+    let scores = score(
+        &suite,
+        &tokenizer,
+        context,
+        &mut DecoderScorer { decoder: &decoder, stop_tokens: &[] },
+        BATCH_TOKENS,
+        &mut |_, _| {},
+    )?;
     for item in &scores.items {
         println!("{}", serde_json::to_string(item)?);
     }

@@ -89,14 +89,23 @@ fn write_held_out(data: &DataSets, file: &Path) -> Result<()> {
     Ok(fs_err::write(file, text)?)
 }
 
-/// The scores of one model, whose context has that many tokens, on every suite, task first.
-#[expect(clippy::too_many_arguments, reason = "a model, what it is known by, what it is scored on, and who watches")]
+/// A model as its scores are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Model<'a> {
+    /// What it is known by: see [`scored_hash`].
+    pub(crate) hash: &'a str,
+    pub(crate) tokenizer: &'a TextTokenizer,
+    /// Tokens that end a generated answer.
+    pub(crate) stop_tokens: &'a [u32],
+    /// Most tokens of a row.
+    pub(crate) context: usize,
+}
+
+/// The scores of one model on every suite, task first.
 pub(crate) fn score(
     suites: &Suites,
     scorer: &mut dyn Scorer,
-    context: usize,
-    model_hash: &str,
-    tokenizer: &TextTokenizer,
+    model: &Model,
     cache: &ScoreCache,
     stage: Stage,
     observer: &mut dyn Observer,
@@ -105,16 +114,18 @@ pub(crate) fn score(
     let total: usize = suites.task.iter().chain(&suites.general).map(Suite::len).sum();
     let mut before = 0;
     for suite in suites.task.iter().chain(&suites.general) {
-        let context = suite.row_tokens(context)?;
+        let context = suite.row_tokens(model.context)?;
+        let generates = suite.kind().generates();
         let key = ScoreKey {
-            model_hash: model_hash.into(),
+            model_hash: model.hash.into(),
             suite_hash: suite.hash.clone(),
-            tokenizer_hash: tokenizer.hash().into(),
+            tokenizer_hash: model.tokenizer.hash().into(),
             context,
+            stop_tokens: model.stop_tokens.iter().copied().filter(|_| generates).collect(),
         };
         let mut progress = |done: usize, _| observer.stage(stage, (before + done) as u64, total as u64);
         let (found, note) = cache.get_or_score(&key, || {
-            outcrop_eval::score(suite, tokenizer, context, scorer, BATCH_TOKENS, &mut progress)
+            outcrop_eval::score(suite, model.tokenizer, context, scorer, BATCH_TOKENS, &mut progress)
         })?;
         before += suite.len();
         observer.stage(stage, before as u64, total as u64);

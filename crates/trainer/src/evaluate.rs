@@ -14,6 +14,7 @@ use outcrop_eval::{
 use outcrop_job::gate::Gate;
 use outcrop_job::hyperparameters::Dtype;
 use outcrop_job::{Home, Locations, ModelRecord, ModelStore, content_hash};
+use outcrop_model::generate::{Finish, Options};
 use outcrop_model::{Base, Decoder, delta};
 use std::path::PathBuf;
 
@@ -64,6 +65,8 @@ struct Candidate {
     /// What its scores are kept by.
     hash: String,
     tokenizer: TextTokenizer,
+    /// Tokens that end a generated text.
+    stop_tokens: Vec<u32>,
     /// A custom model's tensors, which lie on top of the base.
     custom: Option<(PathBuf, ModelRecord)>,
 }
@@ -76,15 +79,38 @@ struct Lazy<'a> {
     decoder: Option<Decoder>,
 }
 
-impl Scorer for Lazy<'_> {
-    fn nll(&mut self, batch: &Batch) -> std::result::Result<Vec<f32>, EvalError> {
+impl Lazy<'_> {
+    /// Asks the decoder. Errors: it can't be loaded; what `ask` says.
+    fn ask<T>(
+        &mut self,
+        ask: impl FnOnce(&mut DecoderScorer<'_>) -> std::result::Result<T, EvalError>,
+    ) -> std::result::Result<T, EvalError> {
         let decoder = match self.decoder.take() {
             Some(decoder) => decoder,
             None => self.candidate.load(self.dtype, self.device).map_err(EvalError::scorer)?,
         };
-        let nll = DecoderScorer(&decoder).nll(batch);
+        let answer = ask(&mut DecoderScorer { decoder: &decoder, stop_tokens: &self.candidate.stop_tokens });
         self.decoder = Some(decoder);
-        nll
+        answer
+    }
+}
+
+impl Scorer for Lazy<'_> {
+    fn nll(&mut self, batch: &Batch) -> std::result::Result<Vec<f32>, EvalError> {
+        self.ask(|scorer| scorer.nll(batch))
+    }
+
+    fn ranks(&mut self, batch: &Batch) -> std::result::Result<Vec<(f32, u32)>, EvalError> {
+        self.ask(|scorer| scorer.ranks(batch))
+    }
+
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &Options,
+        on_token: &mut dyn FnMut(usize, u32) -> bool,
+    ) -> std::result::Result<Vec<Finish>, EvalError> {
+        self.ask(|scorer| scorer.generate(prompts, options, on_token))
     }
 }
 
@@ -93,7 +119,8 @@ impl Candidate {
     fn base(name: &str, locations: &Locations, models: &ModelStore) -> Result<Self> {
         let base = Base::open(&locate(name, locations, models)?)?;
         let (hash, tokenizer) = (base.hash()?, text_tokenizer(&base, None)?);
-        Ok(Self { name: name.into(), base, hash, tokenizer, custom: None })
+        let stop_tokens = base.stop_tokens(&base.tokenizer()?)?;
+        Ok(Self { name: name.into(), base, hash, tokenizer, stop_tokens, custom: None })
     }
 
     /// A custom model, else a base. Errors: neither; a custom model of another base than `base`; a damaged delta.
@@ -126,7 +153,8 @@ impl Candidate {
         let own = Base::open(base.base.path())?;
         let tokenizer = text_tokenizer(&own, template.as_ref())?;
         let hash = format!("{}+{}", record.base.hash, record.delta_hash);
-        Ok(Self { name: record.name.clone(), base: own, hash, tokenizer, custom: Some((file, record)) })
+        let stop_tokens = own.stop_tokens(&own.tokenizer()?)?;
+        Ok(Self { name: record.name.clone(), base: own, hash, tokenizer, stop_tokens, custom: Some((file, record)) })
     }
 
     fn context(&self) -> usize {
@@ -160,9 +188,6 @@ impl Evaluation<'_> {
         let base = Candidate::base(self.base, self.locations, &store)?;
         let find = |name: &String| Candidate::model(name, &base, self.locations, &store);
         let models = self.models.iter().map(find).collect::<Result<Vec<_>>>()?;
-        for model in &models {
-            check_tokenizers(&base, model)?;
-        }
         // rows of one length for all, or their scores couldn't be paired
         let context = models.iter().map(Candidate::context).fold(base.context(), usize::min);
         let warnings: Vec<String> = outcrop_kernels::device::notice(&device).into_iter().collect();
@@ -196,19 +221,10 @@ impl Evaluation<'_> {
         let hash = comparison::scored_hash(&candidate.hash, self.dtype);
         let cache = ScoreCache::new(&self.home.cache_dir().join("scores"));
         let mut scorer = Lazy { candidate, device, dtype: self.dtype, decoder: None };
-        comparison::score(suites, &mut scorer, context, &hash, &candidate.tokenizer, &cache, stage, observer)
+        let (tokenizer, stop_tokens) = (&candidate.tokenizer, candidate.stop_tokens.as_slice());
+        let model = comparison::Model { hash: &hash, tokenizer, stop_tokens, context };
+        comparison::score(suites, &mut scorer, &model, &cache, stage, observer)
     }
-}
-
-/// Scores are paired by tokens.
-fn check_tokenizers(base: &Candidate, model: &Candidate) -> Result<()> {
-    if base.tokenizer.hash() == model.tokenizer.hash() {
-        return Ok(());
-    }
-    Err(TrainError::Plan(format!(
-        "model `{}` and base `{}` have different tokenizers; their scores can't be compared",
-        model.name, base.name
-    )))
 }
 
 /// What the suites share with the data that a custom model was trained on, as far as these are where they were.

@@ -48,6 +48,8 @@ pub struct Inputs<'a> {
 pub struct Job {
     pub(crate) plan: Plan,
     pub(crate) tokenizer: TextTokenizer,
+    /// Tokens that end a generated text of the base.
+    stop_tokens: Vec<u32>,
     pub(crate) decoder: Decoder,
     pub(crate) data: DataSets,
     pub(crate) suites: Suites,
@@ -100,6 +102,7 @@ impl Job {
         let base_hash = base.hash()?;
         let template = TemplateFile::of(&inputs.hyperparameters, inputs.locations)?;
         let tokenizer = base::text_tokenizer(&base, template.as_ref())?;
+        let stop_tokens = base.stop_tokens(&base.tokenizer()?)?;
         let is_text = inputs.request.customization_type == CustomizationType::ContinuedPreTraining;
         let max_length = base::sequence_length(inputs.hyperparameters.max_sequence_length, base.spec(), is_text)?;
         let preparation = Preparation {
@@ -130,6 +133,7 @@ impl Job {
         Ok(Self {
             plan,
             tokenizer,
+            stop_tokens,
             decoder,
             data,
             suites,
@@ -209,16 +213,20 @@ impl Job {
     pub(crate) fn score(&mut self, model_hash: &str, stage: Stage, observer: &mut dyn Observer) -> Result<Vec<Scores>> {
         let (suites, decoder) = (&self.suites, &self.decoder);
         let model_hash = comparison::scored_hash(model_hash, self.plan.hyperparameters.dtype);
-        let context = decoder.spec().max_position_embeddings;
-        let mut plain = DecoderScorer(decoder);
-        let mut cached = self.trunk.clone().map(|cache| cache.scorer(decoder));
+        let plain = || DecoderScorer { decoder, stop_tokens: &self.stop_tokens };
+        let mut cached = self.trunk.clone().map(|cache| cache.scorer(plain()));
+        let mut plain = plain();
         let scorer: &mut dyn Scorer = match &mut cached {
             Some(cached) => cached,
             None => &mut plain,
         };
-        let (tokenizer, cache) = (&self.tokenizer, &self.scores);
-        let (scores, notes) =
-            comparison::score(suites, scorer, context, &model_hash, tokenizer, cache, stage, observer)?;
+        let model = comparison::Model {
+            hash: &model_hash,
+            tokenizer: &self.tokenizer,
+            stop_tokens: &self.stop_tokens,
+            context: decoder.spec().max_position_embeddings,
+        };
+        let (scores, notes) = comparison::score(suites, scorer, &model, &self.scores, stage, observer)?;
         self.warnings.extend(notes);
         Ok(scores)
     }

@@ -4,7 +4,8 @@
 
 use candle_core::Tensor;
 use outcrop_data::Batch;
-use outcrop_eval::{EvalError, Scorer};
+use outcrop_eval::{DecoderScorer, EvalError, Scorer};
+use outcrop_model::generate::{Finish, Options};
 use outcrop_model::{Decoder, Row};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,15 +26,15 @@ struct Kept {
     bytes: usize,
 }
 
-/// Scores with a decoder whose head alone trains.
+/// Scores with a decoder whose head alone trains; ranks and generated answers without the cache.
 pub(crate) struct TrunkScorer<'a> {
-    decoder: &'a Decoder,
+    plain: DecoderScorer<'a>,
     cache: TrunkCache,
 }
 
 impl TrunkCache {
-    pub(crate) fn scorer(self, decoder: &Decoder) -> TrunkScorer<'_> {
-        TrunkScorer { decoder, cache: self }
+    pub(crate) fn scorer(self, plain: DecoderScorer<'_>) -> TrunkScorer<'_> {
+        TrunkScorer { plain, cache: self }
     }
 
     /// The trunk's output (N, C) at a batch's N targets.
@@ -59,8 +60,23 @@ impl Scorer for TrunkScorer<'_> {
     fn nll(&mut self, batch: &Batch) -> Result<Vec<f32>, EvalError> {
         let row = Row::new(batch.tokens.clone(), &batch.offsets).map_err(EvalError::scorer)?;
         row.check_targets(&batch.targets).map_err(EvalError::scorer)?;
-        let hidden = self.cache.trunk(self.decoder, &row, batch)?;
-        self.decoder.head_nll(&hidden, &row.next_tokens(&batch.targets)).map_err(EvalError::scorer)
+        let decoder = self.plain.decoder;
+        let hidden = self.cache.trunk(decoder, &row, batch)?;
+        decoder.head_nll(&hidden, &row.next_tokens(&batch.targets)).map_err(EvalError::scorer)
+    }
+
+    fn ranks(&mut self, batch: &Batch) -> Result<Vec<(f32, u32)>, EvalError> {
+        self.plain.ranks(batch)
+    }
+
+    /// The head decides each token, so that nothing but the prompt's keys and values would be the same.
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &Options,
+        on_token: &mut dyn FnMut(usize, u32) -> bool,
+    ) -> Result<Vec<Finish>, EvalError> {
+        self.plain.generate(prompts, options, on_token)
     }
 }
 

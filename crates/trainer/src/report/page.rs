@@ -11,7 +11,9 @@ use crate::pages::bars::Tone;
 use crate::pages::render as render_page;
 use minijinja::context;
 use minijinja::value::Serde;
-use outcrop_eval::items::{Change, Confusion, ItemResult};
+use outcrop_eval::items::{Change, Confusion, ItemResult, ModelResult};
+use outcrop_eval::kinds::extraction::{TypeScore, TypeSide};
+use outcrop_eval::score::ReplyEnd;
 use outcrop_eval::{Comparison, Contamination, report};
 use outcrop_job::timestamp;
 use serde::Serialize;
@@ -40,6 +42,7 @@ struct SuiteView<'a> {
     facts: Vec<String>,
     warnings: &'a [String],
     confusion: Option<ConfusionView>,
+    types: Option<TypesView<'a>>,
     groups: Vec<Group>,
 }
 
@@ -61,6 +64,16 @@ struct ConfusionView {
     left_out: usize,
 }
 
+/// Types of spans.
+#[derive(Serialize)]
+struct TypesView<'a> {
+    /// Type, spans, then F1 and spans given of the base and of the tuned model.
+    rows: Vec<(&'a str, usize, [(String, usize); 2])>,
+    left_out: usize,
+    /// Types that are only given, and spans of them by the base and by the tuned model.
+    unknown: Option<(usize, [usize; 2])>,
+}
+
 #[derive(Serialize)]
 struct Count {
     count: usize,
@@ -71,7 +84,7 @@ struct Count {
 
 #[derive(Serialize)]
 struct Group {
-    title: String,
+    title: &'static str,
     tone: &'static str,
     total: usize,
     items: Vec<ItemView>,
@@ -82,8 +95,20 @@ struct ItemView {
     place: String,
     prompt: Option<String>,
     expected: Option<String>,
-    /// Base, then tuned: answer, whether right, NLL per token.
-    sides: [(Option<String>, Option<bool>, String); 2],
+    /// Base, then tuned.
+    sides: [SideView; 2],
+}
+
+/// What a model makes of an item.
+#[derive(Serialize)]
+struct SideView {
+    /// None where it answers nothing.
+    answer: Option<String>,
+    right: Option<bool>,
+    /// Whether the answer is a text that the model wrote.
+    generated: bool,
+    /// Numbers of it, in words.
+    detail: String,
 }
 
 pub(super) fn render(comparison: &Comparison, suites: &[SuiteItems], context: &Context) -> Result<String> {
@@ -148,6 +173,7 @@ fn view<'a>(suite: &'a SuiteItems) -> SuiteView<'a> {
         facts,
         warnings: &compared.warnings,
         confusion: suite.confusion.as_ref().map(confusion_view),
+        types: suite.types.as_deref().map(types_view),
         groups: groups(&suite.items),
     }
 }
@@ -159,6 +185,23 @@ fn shared_view(suite: &Contamination) -> SharedView<'_> {
         items: suite.items,
         places: suite.shared.iter().take(ITEMS).map(|item| (item.place.as_str(), item.training.as_str())).collect(),
         rows: suite.clean.as_ref().map(rows).unwrap_or_default(),
+    }
+}
+
+/// The types with most spans, at most [`LABELS`] of them; those that are only given are counted.
+fn types_view<'a>(types: &'a [TypeScore]) -> TypesView<'a> {
+    let (mut kept, unknown): (Vec<&TypeScore>, Vec<&TypeScore>) = types.iter().partition(|found| found.spans > 0);
+    let all = kept.len();
+    kept.sort_by_key(|found| std::cmp::Reverse(found.spans));
+    kept.truncate(LABELS);
+    let side = |side: TypeSide| (format!("{:.4}", side.f1), side.given);
+    let row = |found: &'a TypeScore| (found.kind.as_str(), found.spans, [side(found.base), side(found.tuned)]);
+    let given = |of: fn(&TypeScore) -> usize| unknown.iter().map(|found| of(found)).sum::<usize>();
+    let counts = [given(|found| found.base.given), given(|found| found.tuned.given)];
+    TypesView {
+        left_out: all - kept.len(),
+        rows: kept.into_iter().map(row).collect(),
+        unknown: (!unknown.is_empty()).then_some((unknown.len(), counts)),
     }
 }
 
@@ -188,15 +231,15 @@ fn confusion_view(confusion: &Confusion) -> ConfusionView {
 
 /// Items by what became of them; where nothing is right or wrong, those whose NLL changed most.
 fn groups(items: &[ItemResult]) -> Vec<Group> {
-    let group = |title: &str, tone: Tone, total: usize, items: Vec<&ItemResult>| Group {
-        title: title.into(),
+    let group = |title: &'static str, tone: Tone, total: usize, items: Vec<&ItemResult>| Group {
+        title,
         tone: tone.class(),
         total,
         items: items.into_iter().map(item_view).collect(),
     };
     if items.iter().any(|item| item.change.is_some()) {
         let with = |change: Change| -> Vec<&ItemResult> { items.iter().filter(|i| i.change == Some(change)).collect() };
-        let of = |title: &str, tone: Tone, change: Change| {
+        let of = |title: &'static str, tone: Tone, change: Change| {
             let found = with(change);
             group(title, tone, found.len(), found.into_iter().take(ITEMS).collect())
         };
@@ -211,26 +254,28 @@ fn groups(items: &[ItemResult]) -> Vec<Group> {
     let worse: Vec<&ItemResult> = sorted.iter().copied().take_while(|item| item.gain() < 0.0).collect();
     let better: Vec<&ItemResult> = sorted.iter().rev().copied().take_while(|item| item.gain() > 0.0).collect();
     let ends = |items: &[&'_ ItemResult]| items.len().min(ENDS);
+    let scored = items.iter().any(|item| item.base.score.is_some());
+    let [bad, good] = match scored {
+        true => [
+            "further from the right answer than before, the largest change first",
+            "nearer to the right answer than before, the largest change first",
+        ],
+        false => {
+            ["less likely than before, the largest change first", "likelier than before, the largest change first"]
+        }
+    };
     vec![
-        group(
-            "less likely than before, the largest change first",
-            Tone::Bad,
-            worse.len(),
-            worse[..ends(&worse)].to_vec(),
-        ),
-        group(
-            "likelier than before, the largest change first",
-            Tone::Good,
-            better.len(),
-            better[..ends(&better)].to_vec(),
-        ),
+        group(bad, Tone::Bad, worse.len(), worse[..ends(&worse)].to_vec()),
+        group(good, Tone::Good, better.len(), better[..ends(&better)].to_vec()),
     ]
 }
 
 fn item_view(item: &ItemResult) -> ItemView {
-    let side = |result: &outcrop_eval::items::ModelResult| {
-        let answer = result.answer.as_deref().map(|answer| clipped(answer, LENGTH));
-        (answer, result.right, format!("{:.4}", result.nll_per_token()))
+    let side = |result: &ModelResult| SideView {
+        answer: result.answer.as_deref().map(|answer| clipped(answer.trim(), LENGTH)),
+        right: result.right,
+        generated: result.end.is_some(),
+        detail: detail(item, result),
     };
     ItemView {
         place: item.place.rsplit(['/', '\\']).next().unwrap_or_default().to_owned(),
@@ -238,6 +283,21 @@ fn item_view(item: &ItemResult) -> ItemView {
         expected: item.expected.as_deref().map(|expected| clipped(expected, LENGTH)),
         sides: [side(&item.base), side(&item.tuned)],
     }
+}
+
+/// Rank, own score, and how likely the right answer is.
+fn detail(item: &ItemResult, result: &ModelResult) -> String {
+    let mut parts: Vec<String> = result.rank.map(|rank| format!("rank {rank}")).into_iter().collect();
+    if item.change.is_none() || result.right == Some(false) {
+        parts.extend(result.score.filter(|score| *score > 0.0).map(|score| format!("score {score:.4}")));
+    }
+    parts.extend(result.end.filter(|end| *end != ReplyEnd::Stop).map(|_| "cut off".to_owned()));
+    let nll = match item.tokenizers_differ {
+        true => format!("{:.4} bits per byte", result.bits_per_byte()),
+        false => format!("{:.4} nats per token", result.nll_per_token()),
+    };
+    parts.push(if item.expected.is_some() { format!("right answer {nll}") } else { nll });
+    parts.join(", ")
 }
 
 /// At most so many characters, the last an ellipsis where there were more.

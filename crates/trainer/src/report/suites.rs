@@ -2,6 +2,7 @@
 
 use crate::{Result, TrainError};
 use outcrop_eval::items::{Confusion, ItemResult, confusion, item_results};
+use outcrop_eval::kinds::extraction::{TypeScore, type_scores};
 use outcrop_eval::{Comparison, Scored, SuiteComparison};
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ pub(crate) struct SuiteItems<'a> {
     pub(crate) name: &'a str,
     pub(crate) hash: &'a str,
     pub(crate) confusion: Option<Confusion>,
+    pub(crate) types: Option<Vec<TypeScore>>,
     pub(crate) items: Vec<ItemResult>,
 }
 
@@ -26,13 +28,16 @@ pub(crate) fn suites<'a>(comparison: &'a Comparison, scored: &[Scored]) -> Resul
     if !hashes.eq(scored.iter().map(|scored| scored.suite.hash.as_str())) {
         return Err(TrainError::Plan("a report needs the scores of every suite that was compared, in order".into()));
     }
-    let items = |((list, compared), scored): ((&'static str, &'a SuiteComparison), &Scored)| SuiteItems {
-        compared,
-        list,
-        name: &compared.name,
-        hash: &compared.hash,
-        confusion: confusion(scored),
-        items: item_results(scored),
+    let items = |((list, compared), scored): ((&'static str, &'a SuiteComparison), &Scored)| {
+        Ok(SuiteItems {
+            compared,
+            list,
+            name: &compared.name,
+            hash: &compared.hash,
+            confusion: confusion(scored),
+            types: type_scores(scored),
+            items: item_results(scored)?,
+        })
     };
-    Ok(listed.into_iter().zip(scored).map(items).collect())
+    listed.into_iter().zip(scored).map(items).collect()
 }

@@ -29,7 +29,7 @@ fn score(item: usize, choice: usize) -> ItemScore {
     let nll = candidates[item % 2];
     let answer =
         Answer { candidates, choice, right: choice == item % 2, right_per_character: None, right_per_byte: None };
-    ItemScore { item, nll, targets: 2, bytes: 4.0, answer: Some(answer) }
+    ItemScore { item, nll, targets: 2, bytes: 4.0, answer: Some(answer), ..ItemScore::default() }
 }
 
 #[test]
