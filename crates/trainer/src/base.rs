@@ -92,7 +92,10 @@ pub fn import(source: &str, id: Option<&str>, home: &Home) -> Result<ImportedBas
         parameters: spec.num_parameters() as u64,
         context_length: spec.max_position_embeddings as u64,
         imported: timestamp::now(),
-        files: outcrop_model::base::files(&path)?.iter().map(|file| BaseFile::of(file)).collect::<std::io::Result<_>>()?,
+        files: outcrop_model::base::files(&path)?
+            .iter()
+            .map(|file| BaseFile::of(file))
+            .collect::<std::io::Result<_>>()?,
         path,
     };
     Bases::add(home, imported.clone())?;

@@ -2,8 +2,8 @@
 //! are is in `gguf_architecture`, the header in `gguf_header`, the tokenizers in `gguf_tokenizer` and `gguf_sentencepiece`.
 
 use super::gguf_architecture::{self, Change};
-use super::{finite, gguf_header, gguf_keys};
 use super::gguf_rope;
+use super::{finite, gguf_header, gguf_keys};
 use crate::weights::Weights;
 use crate::{ModelError, Result};
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
