@@ -131,7 +131,7 @@ fn families() -> Vec<Json> {
         with("qwen3", json!({"head_dim": 32})),
         with(
             "gemma3_text",
-            json!({"num_hidden_layers": 7, "sliding_window": 9, "query_pre_attn_scalar": 16, "rope_parameters":
+            json!({"hidden_act": null, "num_hidden_layers": 7, "sliding_window": 9, "query_pre_attn_scalar": 16, "rope_parameters":
                 {"full_attention": {"rope_theta": 1e6, "rope_type": "default"},
                  "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}}}),
         ),

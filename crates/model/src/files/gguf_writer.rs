@@ -212,7 +212,9 @@ fn model(spec: &Spec, name: &str, dtype: GgmlDType) -> std::result::Result<Vec<(
     if let Some(local) = spec.ropes.get(1) {
         own.push(("rope.freq_base_swa", Value::F32(local.theta as f32)));
     }
-    if let Some(window) = spec.layers.iter().find_map(|layer| layer.window) {
+    // only these architectures have the key; of others the check of what was written says that it's lost
+    let has_key = matches!(architecture.name, "gemma3" | "phi3");
+    if let Some(window) = spec.layers.iter().find_map(|layer| layer.window).filter(|_| has_key) {
         own.push(("attention.sliding_window", whole(window)));
     }
     values.extend(own.into_iter().map(|(key, value)| (format!("{}.{key}", architecture.name), value)));
