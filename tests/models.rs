@@ -65,6 +65,7 @@ fn an_imported_base_is_used_wherever_a_base_is_named() {
     request["baseModelIdentifier"] = json!(ID);
     request["hyperParameters"]["maxSteps"] = json!("1");
     request["hyperParameters"]["learningRate"] = json!(["0.01", "0.02"]);
+    request["validationDataConfig"] = json!({"validators": [{"s3Uri": "train.jsonl"}]});
     bench.write("sweep.json", request.to_string());
     assert!(stdout(&bench, &["sweep", "sweep.json"]).contains(ID));
     let suite = ["--suite", "train.jsonl", "--general", "none"];
@@ -256,7 +257,7 @@ fn the_service_knows_an_imported_base_and_a_running_job_keeps_it() {
     let mut job = request("long");
     job["baseModelIdentifier"] = json!(ID);
     job["trainingDataConfig"]["s3Uri"] = json!("s3://bucket/long.jsonl");
-    job["hyperParameters"]["epochCount"] = json!("100");
+    job["hyperParameters"]["epochCount"] = json!("10");
     let job = service.create(&job);
     stdout(&bench, &["models", "alias", SONNET, "--remove"]);
     let message = refused(&bench, &["models", "delete", ID]);

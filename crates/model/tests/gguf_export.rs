@@ -350,7 +350,8 @@ fn r30_llama3_scaling_is_written_as_divisors_and_read_back_from_them() {
         }
         assert!(divisors.iter().any(|divisor| *divisor > 1.0));
         assert!(!content.metadata.contains_key("llama.rope.scaling.type"));
-        let kind = &Base::open(&file).unwrap().config()["rope_parameters"]["rope_type"];
+        let base = Base::open(&file).unwrap();
+        let kind = &base.config()["rope_parameters"]["rope_type"];
         assert_eq!(kind, if is_metas { "llama3" } else { "longrope" });
         assert!(
             if is_metas { result.largest_difference == 0.0 } else { result.largest_difference < 1e-4 },

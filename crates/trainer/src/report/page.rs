@@ -12,7 +12,7 @@ use crate::pages::render as render_page;
 use minijinja::context;
 use minijinja::value::Serde;
 use outcrop_eval::items::{Change, Confusion, ItemResult, ModelResult};
-use outcrop_eval::kinds::extraction::{TypeScore, TypeSide};
+use outcrop_eval::kinds::extraction::TypeScore;
 use outcrop_eval::score::ReplyEnd;
 use outcrop_eval::{Comparison, Contamination, report};
 use outcrop_job::timestamp;
@@ -67,11 +67,19 @@ struct ConfusionView {
 /// Types of spans.
 #[derive(Serialize)]
 struct TypesView<'a> {
-    /// Type, spans, then F1 and spans given of the base and of the tuned model.
-    rows: Vec<(&'a str, usize, [(String, usize); 2])>,
+    rows: Vec<TypeRow<'a>>,
     left_out: usize,
     /// Types that are only given, and spans of them by the base and by the tuned model.
     unknown: Option<(usize, [usize; 2])>,
+}
+
+#[derive(Serialize)]
+struct TypeRow<'a> {
+    name: &'a str,
+    spans: usize,
+    /// Of the base, then of the tuned model.
+    f1: [String; 2],
+    given: [usize; 2],
 }
 
 #[derive(Serialize)]
@@ -194,8 +202,12 @@ fn types_view<'a>(types: &'a [TypeScore]) -> TypesView<'a> {
     let all = kept.len();
     kept.sort_by_key(|found| std::cmp::Reverse(found.spans));
     kept.truncate(LABELS);
-    let side = |side: TypeSide| (format!("{:.4}", side.f1), side.given);
-    let row = |found: &'a TypeScore| (found.kind.as_str(), found.spans, [side(found.base), side(found.tuned)]);
+    let row = |found: &'a TypeScore| TypeRow {
+        name: &found.kind,
+        spans: found.spans,
+        f1: [found.base, found.tuned].map(|side| format!("{:.4}", side.f1)),
+        given: [found.base.given, found.tuned.given],
+    };
     let given = |of: fn(&TypeScore) -> usize| unknown.iter().map(|found| of(found)).sum::<usize>();
     let counts = [given(|found| found.base.given), given(|found| found.tuned.given)];
     TypesView {
