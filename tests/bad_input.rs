@@ -4,12 +4,9 @@
 
 mod common;
 
+use common::weights::{Tensors, break_token, change_weights};
 use common::{Bench, Running, can_unshare, error_of, names, records, tiny_config};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::path::Path;
 
 /// The error of training on these lines; `TRAIN` stands for their file.
 fn refused_data(lines: impl AsRef<[u8]>, settings: &[(&str, &str)]) -> String {
@@ -133,22 +130,6 @@ fn empty_mixed_and_missing_data_are_refused() {
     assert!(message.contains("items.jsonl:1"), "{message}");
     request["customizationType"] = json!("CONTINUED_PRE_TRAINING");
     assert!(bench.refused(&request).contains("(pairs are for FINE_TUNING)"));
-}
-
-/// A weight file's tensors, as bytes to change.
-type Tensors = BTreeMap<String, (Vec<usize>, Vec<u8>)>;
-
-/// Changes the weights of the base; all are f32.
-fn change_weights(folder: &Path, change: impl FnOnce(&mut Tensors)) {
-    let file = folder.join("model.safetensors");
-    let bytes = fs_err::read(&file).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let read = |(name, view): (String, TensorView)| (name, (view.shape().to_vec(), view.data().to_vec()));
-    let mut tensors: Tensors = tensors.tensors().into_iter().map(read).collect();
-    change(&mut tensors);
-    let views =
-        tensors.iter().map(|(name, (shape, data))| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
-    fs_err::write(file, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 #[test]
@@ -276,11 +257,7 @@ fn broken_base(config: &mut Value) -> Bench {
     let tokenizer: Value =
         serde_json::from_str(&fs_err::read_to_string(bench.path("tokenizer.json")).unwrap()).unwrap();
     let tilde = tokenizer["model"]["vocab"]["~"].as_u64().unwrap() as usize;
-    change_weights(&bench.path("base"), |tensors| {
-        let (_, data) = tensors.get_mut("model.embed_tokens.weight").unwrap();
-        let row = tilde * 32 * 4;
-        (row..row + 32 * 4).step_by(4).for_each(|at| data[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes()));
-    });
+    break_token(&bench.path("base"), tilde);
     bench
 }
 

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::weights::break_token;
 use common::{BINARY, Bench, Job, PATIENCE, Running, command, error_of, names, records, repository, tiny_config};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -338,14 +339,7 @@ fn r12_a_trial_that_diverges_is_recorded_and_the_sweep_goes_on() {
     bench.base("base", &config);
     let tokenizer = read_json(&bench.path("base/tokenizer.json"));
     let tilde = tokenizer["model"]["vocab"]["~"].as_u64().unwrap() as usize;
-    let path = bench.path("base/model.safetensors");
-    let mut bytes = fs_err::read(&path).unwrap();
-    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let tensors: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
-    let begin = tensors["model.embed_tokens.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
-    let row = header + begin + tilde * 32 * 4;
-    (row..row + 32 * 4).step_by(4).for_each(|at| bytes[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes()));
-    fs_err::write(&path, bytes).unwrap();
+    break_token(&bench.path("base"), tilde);
     let poison = json!({"prompt": "~", "completion": "stone"}).to_string();
     bench.write("train.jsonl", format!("{}{poison}\n", records(11)));
     let lists = json!({"seed": ["0", "1", "2", "3", "4", "5"], "batchSize": "2", "maxSteps": "3"});

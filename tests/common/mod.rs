@@ -5,6 +5,7 @@
 
 #[cfg(unix)]
 pub(crate) mod service;
+pub(crate) mod weights;
 
 use assert_cmd::Command;
 use serde_json::{Value, json};

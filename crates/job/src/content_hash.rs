@@ -44,7 +44,7 @@ mod tests {
         fs_err::write(&path, b"abc").unwrap();
         assert_eq!(of_file(&path).unwrap(), blake3::hash(b"abc").to_hex().to_string());
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 12_345] {
-            let bytes: Vec<u8> = (0..length).map(|i| (i * i >> 7) as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|i| ((i * i) >> 7) as u8).collect();
             fs_err::write(&path, &bytes).unwrap();
             assert_eq!(of_file(&path).unwrap(), blake3::hash(&bytes).to_hex().to_string(), "{length} bytes");
         }

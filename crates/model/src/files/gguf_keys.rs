@@ -43,10 +43,8 @@ pub(super) fn check(metadata: &Metadata, architecture: &str) -> Result<()> {
         let name = &key[own.len()..];
         let has_window = matches!(architecture, "gemma3" | "phi3");
         let known = READ.contains(&name) || WITHOUT_EFFECT.contains(&name);
-        if !known
-            && !(has_window && name == "attention.sliding_window")
-            && !is_neutral(name, &metadata.content.metadata[key])
-        {
+        let known = known || (has_window && name == "attention.sliding_window");
+        if !known && !is_neutral(name, &metadata.content.metadata[key]) {
             return Err(metadata.wrong(format!(
                 "has the metadata `{key}`, and what it would change isn't known; use the safetensors files"
             )));
