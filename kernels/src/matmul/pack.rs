@@ -59,8 +59,60 @@ fn transpose(isa: Isa, panel: &mut [f32], to: usize, width: usize, b: Matrix, fr
         unsafe { transpose_avx512(target.as_mut_ptr(), width, source.as_ptr(), stride) };
         return true;
     }
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx2 {
+        let stride = b.strides.column;
+        let (source, target) = (&b.values[from..], &mut panel[to..]);
+        assert!(source.len() >= 15 * stride + TILE && target.len() >= 15 * width + TILE);
+        for (j, k) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+            // SAFETY: the assertion bounds both squares and so their quarters, and the machine has AVX2.
+            unsafe {
+                let (target, source) = (target.as_mut_ptr().add(k * width + j), source.as_ptr().add(j * stride + k));
+                transpose_avx2(target, width, source, stride);
+            }
+        }
+        return true;
+    }
     let _ = (isa, panel, to, width, b, from);
     false
+}
+
+/// `to[k * to_stride + j] = from[j * from_stride + k]` for 8 x 8 values.
+///
+/// # Safety
+/// Both squares must be valid, and the machine must have AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_avx2(to: *mut f32, to_stride: usize, from: *const f32, from_stride: usize) {
+    use std::arch::x86_64::*;
+    let zero = _mm256_setzero_ps();
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut a = [zero; 8];
+        for (j, row) in a.iter_mut().enumerate() {
+            *row = _mm256_loadu_ps(from.add(j * from_stride));
+        }
+        // pairs of rows, then fours: within 128-bit lanes
+        let mut b = [zero; 8];
+        for i in 0..4 {
+            b[2 * i] = _mm256_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+            b[2 * i + 1] = _mm256_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+        }
+        for i in 0..2 {
+            a[4 * i] = _mm256_shuffle_ps::<0x44>(b[4 * i], b[4 * i + 2]);
+            a[4 * i + 1] = _mm256_shuffle_ps::<0xee>(b[4 * i], b[4 * i + 2]);
+            a[4 * i + 2] = _mm256_shuffle_ps::<0x44>(b[4 * i + 1], b[4 * i + 3]);
+            a[4 * i + 3] = _mm256_shuffle_ps::<0xee>(b[4 * i + 1], b[4 * i + 3]);
+        }
+        // a[4i + c] holds, in lane l, column 4l + c of rows 4i .. 4i + 4
+        for c in 0..4 {
+            b[c] = _mm256_permute2f128_ps::<0x20>(a[c], a[4 + c]);
+            b[4 + c] = _mm256_permute2f128_ps::<0x31>(a[c], a[4 + c]);
+        }
+        for (k, row) in b.iter().enumerate() {
+            _mm256_storeu_ps(to.add(k * to_stride), *row);
+        }
+    }
 }
 
 /// `to[k * to_stride + j] = from[j * from_stride + k]` for 16 x 16 values.
