@@ -1,6 +1,8 @@
 //! What the integration tests share: the parity fixtures, copies of them to break, seeded random models.
 #![allow(dead_code)] // each test binary uses its part
 
+pub(crate) mod gguf;
+
 use candle_core::{DType, Device, Tensor};
 use outcrop_kernels::Gradients;
 use outcrop_model::{Base, Decoder, ModelError, Recompute, Row, Weights, families};
