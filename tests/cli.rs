@@ -3,25 +3,11 @@
 
 mod common;
 
-use common::{Bench, command, error_of, files, names, repository, tiny_config};
+use common::{Bench, command, error_of, files, names, refused, repository, stdout, tiny_config};
 use predicates::prelude::*;
 use predicates::str::{contains, diff, is_empty, starts_with};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-
-/// The error of a command that must fail with exit code 1.
-fn refused(bench: &Bench, arguments: &[&str]) -> String {
-    let output = bench.outcrop().args(arguments).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    error_of(&stderr)
-}
-
-fn stdout(bench: &Bench, arguments: &[&str]) -> String {
-    let output = bench.outcrop().args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// A bench with a custom model `tuned`, its head trained hard.
 fn tuned() -> Bench {

@@ -3,26 +3,12 @@
 
 mod common;
 
-use common::{Bench, error_of, hash, names};
+use common::{Bench, hash, names, refused, stdout};
 use serde_json::{Value, json};
 use std::path::Path;
 
 const ID: &str = "local.base-v1:0";
 const SONNET: &str = "anthropic.claude-3-sonnet-20240229-v1:0";
-
-/// The error of a command that must fail with exit code 1.
-fn refused(bench: &Bench, arguments: &[&str]) -> String {
-    let output = bench.outcrop().args(arguments).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    error_of(&stderr)
-}
-
-fn stdout(bench: &Bench, arguments: &[&str]) -> String {
-    let output = bench.outcrop().args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn json_of(path: &Path) -> Value {
     serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap()

@@ -27,6 +27,21 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
+/// The error of a command that must fail with exit code 1.
+pub(crate) fn refused(bench: &Bench, arguments: &[&str]) -> String {
+    let output = bench.outcrop().args(arguments).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    error_of(&stderr)
+}
+
+/// What a command that must succeed prints.
+pub(crate) fn stdout(bench: &Bench, arguments: &[&str]) -> String {
+    let output = bench.outcrop().args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Config of a base so small that a step takes milliseconds. Heads tied, as in small real models.
 pub(crate) fn tiny_config() -> Value {
     json!({
