@@ -11,6 +11,7 @@
 
 mod kernel;
 mod pack;
+mod transpose;
 
 use crate::storage::SharedMut;
 use kernel::{Isa, Shape};

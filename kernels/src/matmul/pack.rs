@@ -50,116 +50,54 @@ const TILE: usize = 16;
 /// instructions for it.
 #[inline]
 fn transpose(isa: Isa, panel: &mut [f32], to: usize, width: usize, b: Matrix, from: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx512 {
-        let stride = b.strides.column;
-        let (source, target) = (&b.values[from..], &mut panel[to..]);
-        assert!(source.len() >= 15 * stride + TILE && target.len() >= 15 * width + TILE);
+    let (source, target, stride) = (&b.values[from..], &mut panel[to..], b.strides.column);
+    assert!(source.len() >= 15 * stride + TILE && target.len() >= 15 * width + TILE);
+    match isa {
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: the assertion bounds both squares, and the machine has AVX-512.
-        unsafe { transpose_avx512(target.as_mut_ptr(), width, source.as_ptr(), stride) };
-        return true;
-    }
-    #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx2 {
-        let stride = b.strides.column;
-        let (source, target) = (&b.values[from..], &mut panel[to..]);
-        assert!(source.len() >= 15 * stride + TILE && target.len() >= 15 * width + TILE);
-        for (j, k) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
-            // SAFETY: the assertion bounds both squares and so their quarters, and the machine has AVX2.
-            unsafe {
-                let (target, source) = (target.as_mut_ptr().add(k * width + j), source.as_ptr().add(j * stride + k));
-                transpose_avx2(target, width, source, stride);
+        Isa::Avx512 => unsafe { transpose_avx512(target.as_mut_ptr(), width, source.as_ptr(), stride) },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            for (j, k) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+                // SAFETY: the assertion bounds both squares and so their quarters, and the machine has AVX2.
+                unsafe {
+                    let (to, from) = (target.as_mut_ptr().add(k * width + j), source.as_ptr().add(j * stride + k));
+                    transpose_avx2(to, width, from, stride);
+                }
             }
         }
-        return true;
+        _ => return false,
     }
-    let _ = (isa, panel, to, width, b, from);
-    false
+    true
 }
 
-/// `to[k * to_stride + j] = from[j * from_stride + k]` for 8 x 8 values.
-///
-/// # Safety
-/// Both squares must be valid, and the machine must have AVX2.
+/// `to[k * to_stride + j] = from[j * from_stride + k]` for a square of values.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn transpose_avx2(to: *mut f32, to_stride: usize, from: *const f32, from_stride: usize) {
-    use std::arch::x86_64::*;
-    let zero = _mm256_setzero_ps();
-    // SAFETY: promised by the caller.
-    unsafe {
-        let mut a = [zero; 8];
-        for (j, row) in a.iter_mut().enumerate() {
-            *row = _mm256_loadu_ps(from.add(j * from_stride));
+macro_rules! transpose {
+    ($name:ident, $feature:literal, $side:literal, $zero:ident, $load:ident, $store:ident, $transposed:path) => {
+        /// # Safety
+        /// Both squares must be valid, and the machine must have the feature.
+        #[target_feature(enable = $feature)]
+        unsafe fn $name(to: *mut f32, to_stride: usize, from: *const f32, from_stride: usize) {
+            let mut rows = [$zero(); $side];
+            for (j, row) in rows.iter_mut().enumerate() {
+                // SAFETY: promised by the caller.
+                *row = unsafe { $load(from.add(j * from_stride)) };
+            }
+            for (k, column) in $transposed(rows).into_iter().enumerate() {
+                // SAFETY: promised by the caller.
+                unsafe { $store(to.add(k * to_stride), column) };
+            }
         }
-        // pairs of rows, then fours: within 128-bit lanes
-        let mut b = [zero; 8];
-        for i in 0..4 {
-            b[2 * i] = _mm256_unpacklo_ps(a[2 * i], a[2 * i + 1]);
-            b[2 * i + 1] = _mm256_unpackhi_ps(a[2 * i], a[2 * i + 1]);
-        }
-        for i in 0..2 {
-            a[4 * i] = _mm256_shuffle_ps::<0x44>(b[4 * i], b[4 * i + 2]);
-            a[4 * i + 1] = _mm256_shuffle_ps::<0xee>(b[4 * i], b[4 * i + 2]);
-            a[4 * i + 2] = _mm256_shuffle_ps::<0x44>(b[4 * i + 1], b[4 * i + 3]);
-            a[4 * i + 3] = _mm256_shuffle_ps::<0xee>(b[4 * i + 1], b[4 * i + 3]);
-        }
-        // a[4i + c] holds, in lane l, column 4l + c of rows 4i .. 4i + 4
-        for c in 0..4 {
-            b[c] = _mm256_permute2f128_ps::<0x20>(a[c], a[4 + c]);
-            b[4 + c] = _mm256_permute2f128_ps::<0x31>(a[c], a[4 + c]);
-        }
-        for (k, row) in b.iter().enumerate() {
-            _mm256_storeu_ps(to.add(k * to_stride), *row);
-        }
-    }
+    };
 }
 
-/// `to[k * to_stride + j] = from[j * from_stride + k]` for 16 x 16 values.
-///
-/// # Safety
-/// Both squares must be valid, and the machine must have AVX-512.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn transpose_avx512(to: *mut f32, to_stride: usize, from: *const f32, from_stride: usize) {
-    use std::arch::x86_64::*;
-    let zero = _mm512_setzero_ps();
-    // SAFETY: promised by the caller.
-    unsafe {
-        let mut a = [zero; 16];
-        for (j, row) in a.iter_mut().enumerate() {
-            *row = _mm512_loadu_ps(from.add(j * from_stride));
-        }
-        // pairs of rows, then fours: within 128-bit lanes
-        let mut b = [zero; 16];
-        for i in 0..8 {
-            b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
-            b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
-        }
-        let as_pd = |x| _mm512_castps_pd(x);
-        let as_ps = |x| _mm512_castpd_ps(x);
-        for i in 0..4 {
-            a[4 * i] = as_ps(_mm512_unpacklo_pd(as_pd(b[4 * i]), as_pd(b[4 * i + 2])));
-            a[4 * i + 1] = as_ps(_mm512_unpackhi_pd(as_pd(b[4 * i]), as_pd(b[4 * i + 2])));
-            a[4 * i + 2] = as_ps(_mm512_unpacklo_pd(as_pd(b[4 * i + 1]), as_pd(b[4 * i + 3])));
-            a[4 * i + 3] = as_ps(_mm512_unpackhi_pd(as_pd(b[4 * i + 1]), as_pd(b[4 * i + 3])));
-        }
-        // a[4i + c] holds, in lane l, column 4l + c of rows 4i .. 4i + 4; now the lanes of four rows of lanes
-        for c in 0..4 {
-            let low = _mm512_shuffle_f32x4::<0x88>(a[c], a[4 + c]); // lanes 0 2 of rows 0-3, lanes 0 2 of rows 4-7
-            let high = _mm512_shuffle_f32x4::<0xdd>(a[c], a[4 + c]); // lanes 1 3
-            let low_2 = _mm512_shuffle_f32x4::<0x88>(a[8 + c], a[12 + c]);
-            let high_2 = _mm512_shuffle_f32x4::<0xdd>(a[8 + c], a[12 + c]);
-            b[c] = _mm512_shuffle_f32x4::<0x88>(low, low_2); // lane 0 of all rows: column c
-            b[8 + c] = _mm512_shuffle_f32x4::<0xdd>(low, low_2); // lane 2: column 8 + c
-            b[4 + c] = _mm512_shuffle_f32x4::<0x88>(high, high_2); // lane 1
-            b[12 + c] = _mm512_shuffle_f32x4::<0xdd>(high, high_2); // lane 3
-        }
-        for (k, row) in b.iter().enumerate() {
-            _mm512_storeu_ps(to.add(k * to_stride), *row);
-        }
-    }
-}
+use {super::transpose, std::arch::x86_64::*};
+#[cfg(target_arch = "x86_64")]
+transpose!(transpose_avx512, "avx512f", 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, transpose::avx512);
+#[cfg(target_arch = "x86_64")]
+transpose!(transpose_avx2, "avx2", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, transpose::avx2);
 
 /// Rows of A over `depth` in micro-panels `[depth][height]`; values behind the last row are left as they are.
 pub(super) fn rows(packed: &mut Vec<f32>, a: Matrix, rows: Range<usize>, depth: Range<usize>, height: usize) {
