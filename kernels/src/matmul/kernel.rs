@@ -52,7 +52,7 @@ impl Isa {
     }
 
     /// f32 values of a register.
-    fn lanes(self) -> usize {
+    pub(super) fn lanes(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => 16,

@@ -1,7 +1,8 @@
 //! Matrix product on the CPU, `C = [C +] scale * A B`: the one kernel behind projections, attention and the head.
 //!
 //! B is packed into panels of as many columns as the registers take, A is read where it lies or packed where its rows
-//! aren't contiguous; a block of B stays in the second-level cache while rows of A pass. Every value of C is summed in
+//! aren't contiguous; a block of B stays in the second-level cache while rows of A pass. A few rows read B where it lies
+//! ([`few_rows`]). Every value of C is summed in
 //! the order of k, in blocks of k that depend on k alone: its bits depend neither on the other rows and columns, nor
 //! on the number of threads (R10). The `gemm` crate sums a row differently where there are few of them, which cost
 //! rows of zeros, and packs A on one thread. On two cores this product has its speed or a little more on a small
@@ -9,6 +10,7 @@
 //!
 //! Left out: other types than f32, products of batches.
 
+mod few_rows;
 mod kernel;
 mod pack;
 mod transpose;
@@ -128,14 +130,17 @@ pub(crate) unsafe fn multiply_raw(
         return;
     }
     let isa = Isa::detected();
+    if few_rows::applies(isa, m, a, b) {
+        // SAFETY: promised by the caller, and asserted.
+        return unsafe { few_rows::multiply(isa, (m, n, k), c, c_row, output, a, b, threads) };
+    }
     let shape = isa.shape(n);
     let width = shape.columns(isa);
     let parallel = threads == Threads::Pool && m.saturating_mul(n).saturating_mul(k) >= SERIAL;
     let num_threads = if parallel { rayon::current_num_threads() } else { 1 };
-    let depth_blocks = k.div_ceil(MOST_DEPTH);
     let panels = n.div_ceil(width);
     // columns that are packed at once: a cache full for each thread
-    let deepest = k.div_ceil(depth_blocks);
+    let deepest = k.div_ceil(k.div_ceil(MOST_DEPTH));
     let task_panels = (TASK_BYTES / (deepest * width * size_of::<f32>())).max(1);
     let block_panels = panels.div_ceil(panels.div_ceil(task_panels * num_threads));
     let row_blocks = m.div_ceil(shape.rows * ROW_PANELS);
@@ -148,8 +153,7 @@ pub(crate) unsafe fn multiply_raw(
         }
         for first_panel in (0..panels).step_by(block_panels) {
             let block = first_panel..(first_panel + block_panels).min(panels);
-            for depth_block in 0..depth_blocks {
-                let depth = depth_block * k / depth_blocks..(depth_block + 1) * k / depth_blocks;
+            for depth in depths(k) {
                 let panel_len = depth.len() * width;
                 let pack = |(index, panel): (usize, &mut [f32])| {
                     let first = (block.start + index) * width;
@@ -163,7 +167,7 @@ pub(crate) unsafe fn multiply_raw(
                 }
                 let packed: &[f32] = destination;
                 let groups = block.len().div_ceil(task_panels);
-                let output = Output { add: output.add || depth_block > 0, ..output };
+                let output = Output { add: output.add || depth.start > 0, ..output };
                 let task = |index: usize| {
                     let (group, row_block) = (index / row_blocks, index % row_blocks);
                     let (from, to) = (group * block.len() / groups, (group + 1) * block.len() / groups);
@@ -184,6 +188,12 @@ pub(crate) unsafe fn multiply_raw(
         }
         PACKED_COLUMNS.set(packed);
     });
+}
+
+/// The blocks of k that are summed before they are added to C.
+fn depths(k: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let blocks = k.div_ceil(MOST_DEPTH);
+    (0..blocks).map(move |block| block * k / blocks..(block + 1) * k / blocks)
 }
 
 /// The product of a block of rows of A with packed panels of B.

@@ -8,7 +8,7 @@ fn values(len: usize, seed: u64) -> Vec<f32> {
 }
 
 /// (m, n, k) around the kernel's rows and columns, the blocks of depth, rows and columns.
-const SIZES: [(usize, usize, usize); 12] = [
+const SIZES: [(usize, usize, usize); 15] = [
     (0, 3, 2),
     (3, 0, 2),
     (3, 2, 0),
@@ -21,6 +21,9 @@ const SIZES: [(usize, usize, usize); 12] = [
     (2, 1, 641),
     (100, 600, 33),
     (193, 31, 640),
+    (4, 33, 1301),
+    (5, 16, 15),
+    (8, 17, 640),
 ];
 
 #[test]
@@ -60,7 +63,7 @@ fn the_product_is_the_sum_at_every_size_and_layout_and_adds_and_scales() {
 
 #[test]
 fn r10_a_row_has_the_same_bits_whatever_the_other_rows_and_the_number_of_threads() {
-    for (n, k) in [(48, 576), (131, 641), (1, 64), (600, 40)] {
+    for (n, k) in [(48, 576), (131, 641), (1, 64), (600, 40), (37, 13), (700, 1281)] {
         let (a, b) = (values(300 * k, 3), values(k * n, 4));
         let run = |rows: std::ops::Range<usize>| {
             let mut c = vec![0.0; rows.len() * n];
@@ -70,8 +73,43 @@ fn r10_a_row_has_the_same_bits_whatever_the_other_rows_and_the_number_of_threads
         };
         let all = with_threads(1, || run(0..300));
         assert!(with_threads(4, || run(0..300)) == all, "{n} {k}: threads");
-        for rows in [0..1, 5..6, 7..9, 3..20, 100..197, 299..300] {
+        for rows in [0..1, 5..6, 7..9, 3..6, 20..24, 11..18, 40..48, 3..20, 100..197, 299..300] {
             assert!(run(rows.clone()) == all[rows.start * n..rows.end * n], "{n} {k}: rows {rows:?}");
+        }
+    }
+}
+
+/// Every instruction set of this machine that has a kernel for few rows.
+#[cfg(target_arch = "x86_64")]
+fn few_row_isas() -> Vec<Isa> {
+    let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+    let avx512 = std::is_x86_feature_detected!("avx512f");
+    [(avx2, Isa::Avx2), (avx512, Isa::Avx512)].into_iter().filter(|(has, _)| *has).map(|(_, isa)| isa).collect()
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn r10_few_rows_have_the_bits_of_many_with_every_instruction_set() {
+    let most = 8;
+    for (n, k) in [(1, 1), (15, 7), (16, 16), (37, 13), (131, 641), (700, 1281), (48, 576)] {
+        let (a, b) = (values(20 * k, 3), values(k * n, 4));
+        let b = Matrix::columns(&b, k);
+        let mut many = values(20 * n, 5); // packed, since there are twenty
+        let before = many.clone();
+        multiply((20, n, k), &mut many, true, Matrix::rows(&a, k), b);
+        for isa in few_row_isas() {
+            for m in 1..=most {
+                if !few_rows::applies(isa, m, Matrix::rows(&a, k), b) {
+                    assert!(isa == Isa::Avx2 && m > 4, "{isa:?} has no kernel for {m} rows");
+                    continue;
+                }
+                let mut few = before[..m * n].to_vec();
+                let output = Output { add: true, scale: 1.0 };
+                let (c, a) = (SharedMut(few.as_mut_ptr()), Matrix::rows(&a, k));
+                // SAFETY: `few` holds m rows of n values; a and b were made for k.
+                unsafe { few_rows::multiply(isa, (m, n, k), c, n, output, a, b, Threads::Pool) };
+                assert!(few == many[..m * n], "{isa:?}: {m} {n} {k}");
+            }
         }
     }
 }
