@@ -14,6 +14,8 @@ use std::ops::Range;
 /// Queries of a block: their scores over 2,048 keys take 512 KiB.
 const BLOCK: usize = 64;
 const SERIAL: Threads = Threads::Caller;
+/// Values of a cache below which threads cost more than they give.
+const DECODE_SERIAL: usize = 1 << 16;
 
 /// Row strides, in elements, of the query-shaped and the key-shaped buffers.
 struct Layout {
@@ -133,6 +135,43 @@ pub(super) fn forward(
     });
     let o = Tensor::from_vec(o, (t, layout.query_width), &Device::Cpu)?;
     Ok((o, Tensor::from_vec(lse, (heads.query, t), &Device::Cpu)?))
+}
+
+/// One token over all of its keys. Shapes: q (1, H*D), k and v (N, K*D) -> (1, H*D). A task is one key/value head and the
+/// query heads that read it.
+pub(super) fn decode(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor> {
+    let (keys, layout) = (k.dim(0)?, Layout::new(heads));
+    let group = heads.query / heads.key_value;
+    let (q, k, v) = (view(q)?, view(k)?, view(v)?);
+    let (q, k, v): (&[f32], &[f32], &[f32]) = (&q, &k, &v);
+    let mut o = vec![0f32; layout.query_width];
+    let task = |scores: &mut Vec<f32>, (index, o): (usize, &mut [f32])| {
+        let head = index * group;
+        scores.resize(group * keys, 0.0);
+        let (queries, keys_of) = (Matrix::rows(&q[head * heads.dim..], heads.dim), layout.key_columns(k, 0, head));
+        let to = |values: &mut [f32]| SharedMut(values.as_mut_ptr());
+        let output = Output { add: false, scale: heads.scale };
+        // SAFETY: `scores` is borrowed mutably and holds group * keys values.
+        unsafe { multiply_raw((group, keys, heads.dim), to(scores), keys, output, queries, keys_of, SERIAL) };
+        for scores in scores.chunks_exact_mut(keys) {
+            simd::run(
+                #[inline(always)]
+                || softmax(scores, 0..keys, heads.softcap),
+            );
+        }
+        let (p, v, output) =
+            (Matrix::rows(scores, keys), layout.key_rows(v, 0, head), Output { add: false, scale: 1.0 });
+        // SAFETY: `o` is borrowed mutably and holds the group's heads.
+        unsafe { multiply_raw((group, heads.dim, keys), to(o), heads.dim, output, p, v, SERIAL) };
+    };
+    let width = group * heads.dim;
+    if k.len() < DECODE_SERIAL {
+        let mut scores = Vec::new();
+        o.chunks_exact_mut(width).enumerate().for_each(|part| task(&mut scores, part));
+    } else {
+        o.par_chunks_exact_mut(width).enumerate().for_each_init(Vec::new, task);
+    }
+    Tensor::from_vec(o, (1, layout.query_width), &Device::Cpu)
 }
 
 /// Softmax over the `seen` scores, capped before, zero for the rest; returns the log-sum-exp.

@@ -114,9 +114,25 @@ fn one_token_over_a_cache_equals_the_last_row_of_the_whole() {
         let documents = Documents::single(33).unwrap();
         let [q, k, v, _] = inputs(33, h);
         let (o, _) = forward(&q, &k, &v, h, &documents).unwrap();
-        let last = decode(&q.narrow(0, 32, 1).unwrap(), &k, &v, h).unwrap();
+        let token = q.narrow(0, 32, 1).unwrap();
+        let last = decode(&token, &k, &v, h).unwrap();
         assert_close("last row", &last, &o.narrow(0, 32, 1).unwrap(), 1e-6);
+        if h.window.is_none() {
+            assert_close("plain ops", &last, &decode::plain(&token, &k, &v, h).unwrap(), 1e-6);
+        }
     }
+}
+
+#[test]
+fn r10_one_token_over_a_long_cache_has_the_same_bits_for_every_number_of_threads() {
+    let h = heads(9, 3, 64);
+    let [q, k, v, _] = inputs(1300, h);
+    let token = q.narrow(0, 1299, 1).unwrap();
+    let run = || decode(&token, &k, &v, h).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(with_threads(1, run), with_threads(4, run));
+    assert_close("plain ops", &decode(&token, &k, &v, h).unwrap(), &decode::plain(&token, &k, &v, h).unwrap(), 1e-6);
+    let message = decode(&q, &k, &v, h).unwrap_err().to_string();
+    assert!(message.starts_with("attention: [1300, 576], [1300, 192] and [1300, 192] for one token of "), "{message}");
 }
 
 #[test]
