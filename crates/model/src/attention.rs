@@ -3,6 +3,7 @@
 
 use crate::Result;
 use crate::block::Context;
+use crate::cache::Cache;
 use crate::layers::{Linear, Norm, Statistics, Weight};
 use crate::spec::{QueryKeyValue, Spec};
 use crate::weights::Weights;
@@ -104,14 +105,14 @@ impl Attention {
     }
 
     /// One more token of each of several texts, over the cached keys and values of each, which grow by it.
-    /// Shapes: x (texts, C), keys and values (N of the text, K*D) -> (texts, C).
-    pub(crate) fn append(&self, x: &Tensor, caches: &mut [&mut (Tensor, Tensor)], context: &Context) -> Result<Tensor> {
+    /// Shapes: x (texts, C) -> (texts, C).
+    pub(crate) fn append(&self, x: &Tensor, caches: &mut [&mut Cache], context: &Context) -> Result<Tensor> {
         let Projected { q, k, v, .. } = self.project(x, context)?;
         let mut attended = Vec::with_capacity(caches.len());
-        for (index, (keys, values)) in caches.iter_mut().map(|cache| (&mut cache.0, &mut cache.1)).enumerate() {
-            *keys = Tensor::cat(&[&*keys, &k.narrow(0, index, 1)?], 0)?;
-            *values = Tensor::cat(&[&*values, &v.narrow(0, index, 1)?], 0)?;
-            attended.push(attention::decode(&q.narrow(0, index, 1)?, keys, values, self.heads)?);
+        for (index, cache) in caches.iter_mut().enumerate() {
+            cache.push(&k.narrow(0, index, 1)?, &v.narrow(0, index, 1)?)?;
+            let (keys, values) = cache.get()?;
+            attended.push(attention::decode(&q.narrow(0, index, 1)?, &keys, &values, self.heads)?);
         }
         let attended = match attended.as_slice() {
             [one] => one.clone(),

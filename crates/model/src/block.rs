@@ -5,6 +5,7 @@
 
 use crate::Result;
 use crate::attention::{self, Attention};
+use crate::cache::Cache;
 use crate::layers::{Norm, Statistics, Weight, block_norm};
 use crate::mlp::{self, Mlp};
 use crate::rotary::Rotation;
@@ -44,9 +45,9 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    /// Rotated keys and values, for a cache. Shapes: (T, K*D) each.
-    pub(crate) fn keys_values(self) -> (Tensor, Tensor) {
-        (self.attention.inner.k, self.attention.inner.v)
+    /// Rotated keys and values, for more tokens.
+    pub(crate) fn cache(self) -> Result<Cache> {
+        Cache::new(self.attention.inner.k, self.attention.inner.v)
     }
 }
 
@@ -121,8 +122,8 @@ impl Block {
     }
 
     /// One more token of each of several texts, over the cached keys and values of each, which grow by it.
-    /// Shapes: x (texts, C), keys and values (N of the text, K*D) -> (texts, C).
-    pub(crate) fn append(&self, x: &Tensor, caches: &mut [&mut (Tensor, Tensor)], context: &Context) -> Result<Tensor> {
+    /// Shapes: x (texts, C) -> (texts, C).
+    pub(crate) fn append(&self, x: &Tensor, caches: &mut [&mut Cache], context: &Context) -> Result<Tensor> {
         let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
         let attended = branch(norms, x, |x| Ok((self.attention.append(x, caches, context)?, ())))?.0;
         let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());

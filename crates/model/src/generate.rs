@@ -1,6 +1,7 @@
 //! Generation: the prompt in one pass, then a token at a time over cached keys and values; of several prompts a token of each at a
 //! time. Left out: which token is chosen (`sampling`), texts (the caller's).
 
+use crate::cache::Cache;
 use crate::decoder::Decoder;
 use crate::row::Row;
 use crate::sampling::Sampler;
@@ -140,7 +141,7 @@ struct Sequence {
     sampler: Sampler,
     tokens: Vec<u32>,
     made: usize,
-    caches: Vec<(Tensor, Tensor)>,
+    caches: Vec<Cache>,
     logits: Tensor,
 }
 
@@ -182,13 +183,13 @@ impl Sequence {
 }
 
 /// Runs a text from its beginning; keys and values of every block, and the logits behind its last token.
-fn prefill(decoder: &Decoder, tokens: &[u32]) -> Result<(Vec<(Tensor, Tensor)>, Tensor)> {
+fn prefill(decoder: &Decoder, tokens: &[u32]) -> Result<(Vec<Cache>, Tensor)> {
     let row = Row::single(tokens.to_vec())?;
     let (mut x, context) = (decoder.embed(&row)?, decoder.context(&row)?);
     let mut caches = Vec::with_capacity(decoder.blocks.len());
     for block in &decoder.blocks {
         let (y, saved) = block.forward(&x, &context)?;
-        caches.push(saved.keys_values());
+        caches.push(saved.cache()?);
         x = y;
     }
     let last = x.narrow(0, tokens.len() - 1, 1)?;

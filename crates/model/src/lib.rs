@@ -9,6 +9,7 @@
 mod attention;
 pub mod base;
 mod block;
+mod cache;
 mod decoder;
 pub mod delta;
 mod error;

@@ -1,0 +1,45 @@
+//! The keys and values of a text's tokens so far, of one block. Left out: keys that a window no longer reaches are kept.
+
+use crate::Result;
+use candle_core::Tensor;
+
+/// Tokens that a new cache has room for beyond its first.
+const ROOM: usize = 64;
+
+/// Keys and values of `len` tokens, with room for more: a token is appended without a copy of those before it, but for
+/// the one at each doubling.
+pub(crate) struct Cache {
+    /// (room, K*D) each.
+    keys: Tensor,
+    values: Tensor,
+    len: usize,
+}
+
+impl Cache {
+    /// The cache behind a first pass. Shapes: keys and values (T, K*D).
+    pub(crate) fn new(keys: Tensor, values: Tensor) -> Result<Self> {
+        let len = keys.dim(0)?;
+        Ok(Self { keys, values, len })
+    }
+
+    /// Appends a token. Shapes: key and value (1, K*D).
+    pub(crate) fn push(&mut self, key: &Tensor, value: &Tensor) -> Result<()> {
+        let room = self.keys.dim(0)?;
+        if self.len == room {
+            for tensor in [&mut self.keys, &mut self.values] {
+                let wider = Tensor::zeros((2 * room + ROOM, tensor.dim(1)?), tensor.dtype(), tensor.device())?;
+                wider.slice_set(tensor, 0, 0)?;
+                *tensor = wider;
+            }
+        }
+        self.keys.slice_set(key, 0, self.len)?;
+        self.values.slice_set(value, 0, self.len)?;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Keys and values of all tokens. Shapes: (len, K*D) each; they share the cache's memory.
+    pub(crate) fn get(&self) -> Result<(Tensor, Tensor)> {
+        Ok((self.keys.narrow(0, 0, self.len)?, self.values.narrow(0, 0, self.len)?))
+    }
+}
