@@ -5,7 +5,10 @@ use std::fmt::Write;
 
 /// Units of every picture's width; its text is 13 high, so that it can be read at a phone's width too.
 const WIDTH: f64 = 460.0;
+/// Left of the y axis at least.
 const LEFT: f64 = 58.0;
+/// Width of a digit.
+const DIGIT: f64 = 7.8;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
@@ -100,11 +103,13 @@ impl Scale {
 }
 
 /// A number on an axis: no more digits than it needs.
-pub fn short(value: f64) -> String {
-    if value != 0.0 && !(1e-3..1e5).contains(&value.abs()) {
-        return format!("{value:.0e}");
+fn short(value: f64) -> String {
+    if value != 0.0 && !(1e-4..1e5).contains(&value.abs()) {
+        let digits = format!("{value:.2e}");
+        let (digits, power) = digits.split_once('e').unwrap_or((&digits, "0"));
+        return format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'));
     }
-    let text = format!("{value:.4}");
+    let text = format!("{value:.6}");
     text.trim_end_matches('0').trim_end_matches('.').replace("-0", if value == 0.0 { "0" } else { "-0" })
 }
 
@@ -123,8 +128,9 @@ pub fn plot(name: &str, x_axis: &Axis, y_axis: &Axis, series: &[Series], height:
     let mut svg = String::new();
     open(&mut svg, height, name);
     let values = |pick: fn(&(f64, f64)) -> f64| series.iter().flat_map(move |series| series.points.iter().map(pick));
-    let x = Scale::new(x_axis, values(|point| point.0), LEFT, WIDTH - RIGHT);
     let y = Scale::new(y_axis, values(|point| point.1), height - BOTTOM, TOP);
+    let left = y.as_ref().map_or(LEFT, |y| left_of(y, y_axis));
+    let x = Scale::new(x_axis, values(|point| point.0), left, WIDTH - RIGHT);
     let (Some(x), Some(y)) = (x, y) else {
         let _ = write!(
             svg,
@@ -159,11 +165,18 @@ pub fn plot(name: &str, x_axis: &Axis, y_axis: &Axis, series: &[Series], height:
     svg
 }
 
+/// Room for the axis's name and its longest number.
+fn left_of(y: &Scale, axis: &Axis) -> f64 {
+    let longest = y.ticks(axis.whole).into_iter().map(|tick| short(tick).len()).max().unwrap_or(0);
+    (26.0 + DIGIT * longest as f64).max(LEFT)
+}
+
 fn axes(svg: &mut String, (x, x_axis): (&Scale, &Axis), (y, y_axis): (&Scale, &Axis), height: f64) {
+    let left = x.from;
     for tick in y.ticks(y_axis.whole) {
         let at = y.at(tick);
-        let _ = write!(svg, r#"<line class="grid" x1="{LEFT}" x2="{}" y1="{at:.1}" y2="{at:.1}"/>"#, WIDTH - RIGHT);
-        let _ = write!(svg, r#"<text class="right" x="{}" y="{:.1}">{}</text>"#, LEFT - 7.0, at + 4.5, short(tick));
+        let _ = write!(svg, r#"<line class="grid" x1="{left}" x2="{}" y1="{at:.1}" y2="{at:.1}"/>"#, WIDTH - RIGHT);
+        let _ = write!(svg, r#"<text class="right" x="{}" y="{:.1}">{}</text>"#, left - 7.0, at + 4.5, short(tick));
     }
     for tick in x.ticks(x_axis.whole) {
         let (at, foot) = (x.at(tick), height - BOTTOM);
@@ -174,7 +187,7 @@ fn axes(svg: &mut String, (x, x_axis): (&Scale, &Axis), (y, y_axis): (&Scale, &A
         if !scale.logarithmic && scale.holds(0.0) {
             let at = scale.at(0.0);
             let (x1, x2, y1, y2) =
-                if vertical { (at, at, TOP, height - BOTTOM) } else { (LEFT, WIDTH - RIGHT, at, at) };
+                if vertical { (at, at, TOP, height - BOTTOM) } else { (left, WIDTH - RIGHT, at, at) };
             let _ = write!(svg, r#"<line class="zero" x1="{x1:.1}" x2="{x2:.1}" y1="{y1:.1}" y2="{y2:.1}"/>"#);
         }
     }
@@ -182,7 +195,7 @@ fn axes(svg: &mut String, (x, x_axis): (&Scale, &Axis), (y, y_axis): (&Scale, &A
     let _ = write!(
         svg,
         r#"<text class="middle name" x="{}" y="{}">{}</text>"#,
-        (LEFT + WIDTH - RIGHT) / 2.0,
+        (left + WIDTH - RIGHT) / 2.0,
         height - 6.0,
         x_axis.name
     );
@@ -280,6 +293,19 @@ mod tests {
     #[test]
     fn numbers_on_axes_are_short() {
         assert_eq!([0.0, 0.5, 20.0, 1e-5, -0.25].map(short), ["0", "0.5", "20", "1e-5", "-0.25"]);
+        assert_eq!([5e-4, 0.0015, 1.5e-5, 2e6, 0.1 + 0.2].map(short), ["0.0005", "0.0015", "1.5e-5", "2e6", "0.3"]);
+    }
+
+    #[test]
+    fn long_numbers_make_room_beside_the_name() {
+        let plotted = |top: f64| {
+            let points = vec![(0.0, 0.0), (1.0, top)];
+            let series = Series { title: "t".into(), color: 0, class: "", points, joined: true, marked: false };
+            plot("p", &axis(false), &axis(false), &[series], 200.0)
+        };
+        assert!(plotted(5.0).contains(r#"<line class="grid" x1="58""#));
+        let fine = plotted(0.002);
+        assert!(fine.contains(">0.0005<") && fine.contains(r#"<line class="grid" x1="72.8""#), "{fine}");
     }
 
     #[test]
