@@ -4,6 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -24,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers what comes in until `end`, then finishes the answers on their way.
 pub(crate) async fn answer(listener: TcpListener, app: Router, end: impl Future<Output = ()>) {
+    let app = app.layer(from_fn(end_unread));
     let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let shutdown = GracefulShutdown::new();
     tokio::pin!(end);
@@ -62,8 +68,20 @@ fn serve(stream: TcpStream, app: Router) -> http1::Connection<TokioIo<TcpStream>
     builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
 }
 
+/// A refusal ends the connection of a client that waited for leave to send its body (`Expect: 100-continue`): without leave it
+/// sends none, and the beginning of its next request would be read as that body.
+async fn end_unread(request: Request, next: Next) -> Response {
+    let waits = request.headers().contains_key(EXPECT);
+    let mut response = next.run(request).await;
+    if waits && !response.status().is_success() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 #[cfg(test)]
 mod tests {
+    use axum::http::{StatusCode, Uri};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -72,7 +90,10 @@ mod tests {
     async fn answered(sent: &str) -> (String, Duration) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = Router::new().fallback(|| async { "hello" });
+        let app = Router::new().fallback(|uri: Uri| async move {
+            let refused = uri.path() == "/refused";
+            (if refused { StatusCode::BAD_REQUEST } else { StatusCode::OK }, "hello")
+        });
         let service = tokio::spawn(answer(listener, app, std::future::pending()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
@@ -93,6 +114,16 @@ mod tests {
         assert!(!answer.contains("200") && took < HEAD_TIMEOUT, "{answer:?} after {took:?}");
         let many: String = (0..=HEADER_LIMIT).map(|index| format!("A{index}: b\r\n")).collect();
         assert!(answered(&format!("GET / HTTP/1.1\r\n{many}\r\n")).await.0.starts_with("HTTP/1.1 431"));
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_refusal_is_not_read_as_the_body_that_was_not_sent() {
+        let refused = "PUT /refused HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+        for next in ["", "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] {
+            let (answer, took) = answered(&format!("{refused}{next}")).await;
+            assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("connection: close"), "{answer}");
+            assert!(answer.matches("HTTP/1.1").count() == 1 && took < HEAD_TIMEOUT, "{answer:?} after {took:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
