@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 
+import llama_cpp
 import numpy
 from llama_cpp import Llama
 
@@ -24,6 +25,16 @@ PROMPTS = [
 ]
 # llama.cpp rounds what it multiplies a q8_0 or f16 matrix with, too, so a choice between tokens this near (nats) is chance.
 NEAR = {"f32": 0.001, "f16": 0.02, "q8_0": 0.1}
+
+
+def without_extra_buffers(default=llama_cpp.llama_model_default_params):
+    """Defaults without weights laid out anew for AMX, whose q8_0 of pebble ends llama.cpp with a segmentation fault."""
+    parameters = default()
+    parameters.use_extra_bufts = False
+    return parameters
+
+
+llama_cpp.llama_model_default_params = without_extra_buffers
 
 
 def run(binary, *arguments):
