@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 
-import llama_cpp
 import numpy
 from llama_cpp import Llama
+from llama_cpp import llama_cpp as bindings
 
 NEW_TOKENS = 40
 PROMPTS = [
@@ -27,14 +27,14 @@ PROMPTS = [
 NEAR = {"f32": 0.001, "f16": 0.02, "q8_0": 0.1}
 
 
-def without_extra_buffers(default=llama_cpp.llama_model_default_params):
+def without_extra_buffers(default=bindings.llama_model_default_params):
     """Defaults without weights laid out anew for AMX, whose q8_0 of pebble ends llama.cpp with a segmentation fault."""
     parameters = default()
     parameters.use_extra_bufts = False
     return parameters
 
 
-llama_cpp.llama_model_default_params = without_extra_buffers
+bindings.llama_model_default_params = without_extra_buffers
 
 
 def run(binary, *arguments):
