@@ -43,3 +43,22 @@ impl Cache {
         Ok((self.keys.narrow(0, 0, self.len)?, self.values.narrow(0, 0, self.len)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_cache_holds_what_was_put_in_while_its_room_grows() {
+        let row = |i: u32| Tensor::new(&[[i as f32, 0.5]], &Device::Cpu).unwrap();
+        let mut cache = Cache::new(row(0), row(1000)).unwrap();
+        for i in 1..300 {
+            cache.push(&row(i), &row(1000 + i)).unwrap();
+            let (keys, values) = cache.get().unwrap();
+            let expected = |first: u32| (0..=i).map(|j| vec![(first + j) as f32, 0.5]).collect::<Vec<_>>();
+            assert_eq!(keys.to_vec2::<f32>().unwrap(), expected(0));
+            assert_eq!(values.to_vec2::<f32>().unwrap(), expected(1000));
+        }
+    }
+}
