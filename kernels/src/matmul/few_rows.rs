@@ -9,14 +9,15 @@ use super::{Matrix, Output, Threads, depths};
 use crate::storage::SharedMut;
 use rayon::prelude::*;
 
-/// Most rows of A: their sums stay in registers beside a square of B.
-fn most_rows(isa: Isa) -> usize {
+/// Rows of A whose sums stay in registers beside a square of B, and the most groups of so many. Each further group
+/// transposes the squares again, which the cache holds by then; with more, packing once is faster.
+fn groups(isa: Isa) -> (usize, usize) {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => 8,
+        Isa::Avx512 => (16, 2),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => 4,
-        _ => 0,
+        Isa::Avx2 => (4, 4),
+        _ => (0, 0),
     }
 }
 
@@ -27,7 +28,8 @@ const TASKS: usize = 4;
 
 /// True where this file has the product.
 pub(super) fn applies(isa: Isa, m: usize, a: Matrix, b: Matrix) -> bool {
-    m <= most_rows(isa) && a.strides.column == 1 && b.strides.row == 1
+    let (rows, most) = groups(isa);
+    m <= rows * most && a.strides.column == 1 && b.strides.row == 1
 }
 
 /// `c (m, n) = [c +] scale * a (m, k) b (k, n)`, rows of c `c_row` apart, where [`applies`]; no size is 0.
@@ -45,36 +47,38 @@ pub(super) unsafe fn multiply(
     b: Matrix,
     threads: Threads,
 ) {
-    let width = isa.lanes();
-    let groups = n.div_ceil(width);
-    let task = |groups: std::ops::Range<usize>| {
-        for column in groups.map(|group| group * width) {
+    let (width, (group_rows, _)) = (isa.lanes(), groups(isa));
+    let registers = n.div_ceil(width);
+    let task = |registers: std::ops::Range<usize>| {
+        for column in registers.map(|register| register * width) {
             for depth in depths(k) {
                 let (whole, start, len) = (width * b.strides.column, depth.start, depth.len());
                 let next = if depth.end == k { whole as isize - start as isize } else { len as isize };
-                let part = Part {
-                    depth: len,
-                    a: a.values[start..].as_ptr(),
-                    a_row: a.strides.row,
-                    b: b.values[column * b.strides.column + start..].as_ptr(),
-                    b_column: b.strides.column,
-                    next,
-                    // SAFETY: inside c, as the caller promised.
-                    c: unsafe { c.at(column) },
-                    c_row,
-                    columns: width.min(n - column),
-                    output: Output { add: output.add || start > 0, ..output },
-                };
-                // SAFETY: the caller promised a, b and c; the tasks write different columns.
-                unsafe { run(isa, m, &part) };
+                for row in (0..m).step_by(group_rows) {
+                    let part = Part {
+                        depth: len,
+                        a: a.values[row * a.strides.row + start..].as_ptr(),
+                        a_row: a.strides.row,
+                        b: b.values[column * b.strides.column + start..].as_ptr(),
+                        b_column: b.strides.column,
+                        next,
+                        // SAFETY: inside c, as the caller promised.
+                        c: unsafe { c.at(row * c_row + column) },
+                        c_row,
+                        columns: width.min(n - column),
+                        output: Output { add: output.add || start > 0, ..output },
+                    };
+                    // SAFETY: the caller promised a, b and c; the tasks write different columns.
+                    unsafe { run(isa, group_rows.min(m - row), &part) };
+                }
             }
         }
     };
     if threads == Threads::Pool && n.saturating_mul(k) >= SERIAL {
-        let tasks = groups.min(rayon::current_num_threads() * TASKS);
-        (0..tasks).into_par_iter().for_each(|index| task(index * groups / tasks..(index + 1) * groups / tasks));
+        let tasks = registers.min(rayon::current_num_threads() * TASKS);
+        (0..tasks).into_par_iter().for_each(|index| task(index * registers / tasks..(index + 1) * registers / tasks));
     } else {
-        task(0..groups);
+        task(0..registers);
     }
 }
 
@@ -106,13 +110,13 @@ macro_rules! by_rows {
 
 /// # Safety
 /// The pointers of `part` must be valid for `rows` rows of A and C, its depth and its columns, of which there must be
-/// one; `isa` must be the machine's, `rows` at most [`most_rows`].
+/// one; `isa` must be the machine's, `rows` at most a group of [`groups`].
 unsafe fn run(isa: Isa, rows: usize, part: &Part) {
     // SAFETY: promised by the caller.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => by_rows!(avx512, rows, part, 1, 2, 3, 4, 5, 6, 7, 8),
+            Isa::Avx512 => by_rows!(avx512, rows, part, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => by_rows!(avx2, rows, part, 1, 2, 3, 4),
             _ => debug_assert!(false, "no kernel for {rows} rows {}", part.depth),

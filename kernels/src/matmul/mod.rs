@@ -2,11 +2,10 @@
 //!
 //! B is packed into panels of as many columns as the registers take, A is read where it lies or packed where its rows
 //! aren't contiguous; a block of B stays in the second-level cache while rows of A pass. A few rows read B where it lies
-//! ([`few_rows`]). Every value of C is summed in
-//! the order of k, in blocks of k that depend on k alone: its bits depend neither on the other rows and columns, nor
-//! on the number of threads (R10). The `gemm` crate sums a row differently where there are few of them, which cost
-//! rows of zeros, and packs A on one thread. On two cores this product has its speed or a little more on a small
-//! decoder's projections, and less on the head's shapes (benches/results).
+//! ([`few_rows`]). Every value of C is summed in the order of k, in blocks of k that depend on k alone: its bits depend
+//! neither on the other rows and columns, nor on the number of threads (R10). The `gemm` crate sums a row differently
+//! where there are few of them, which cost rows of zeros, and packs A on one thread. On two cores this product has its
+//! speed or a little more on a small decoder's projections, and less on the head's shapes (benches/results).
 //!
 //! Left out: other types than f32, products of batches.
 
