@@ -99,7 +99,10 @@ impl Attention {
     /// Shapes: x (T, C) -> (T, C), and what the backward pass needs.
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Result<(Tensor, Saved)> {
         let Projected { q, k, v, raw } = self.project(x, context)?;
-        let (o, lse) = attention::forward(&q, &k, &v, self.heads, &context.row.documents)?; // (T, H*D), (H, T)
+        let (o, lse) = match context.beginnings {
+            None => attention::forward(&q, &k, &v, self.heads, &context.row.documents)?, // (T, H*D), (H, T)
+            Some(beginnings) => beginnings.attend(&q, &k, &v, self.heads)?,
+        };
         let y = self.output.forward(&o)?;
         Ok((y, Saved { raw, q, k, v, o, lse }))
     }

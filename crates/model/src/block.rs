@@ -5,6 +5,7 @@
 
 use crate::Result;
 use crate::attention::{self, Attention};
+use crate::beginnings::Beginnings;
 use crate::cache::Cache;
 use crate::layers::{Norm, Statistics, Weight, block_norm};
 use crate::mlp::{self, Mlp};
@@ -30,6 +31,8 @@ pub(crate) struct Block {
 /// What all blocks share in one pass: the row, and its rotation by each of the spec's rotary embeddings.
 pub(crate) struct Context<'a> {
     pub(crate) row: &'a Row,
+    /// Where the row is the distinct tokens of another: what a block keeps is then not for a backward pass.
+    pub(crate) beginnings: Option<&'a Beginnings>,
     pub(crate) rotations: Vec<Rotation<'a>>,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! T tokens of a packed row, C channels, N targets, V vocabulary.
 
+use crate::beginnings::Beginnings;
 use crate::block::{Block, Context, Saved};
 use crate::layers::{Norm, Weight};
 use crate::rotary::Rotary;
@@ -118,8 +119,19 @@ impl Decoder {
     /// Hidden states behind the final norm at `positions`, without a graph: what the head reads.
     /// Shapes: positions N -> (N, C). Nothing is kept below.
     pub fn trunk(&self, row: &Row, positions: &[u32]) -> Result<Tensor> {
-        let x = self.below(row, self.blocks.len())?;
-        Ok(self.final_norm.forward(&rows::gather(&x, positions)?)?.0)
+        let x = match self.beginnings(row) {
+            None => rows::gather(&self.blocks_below(row, None, self.blocks.len())?, positions)?,
+            Some(distinct) => {
+                let x = self.blocks_below(&distinct.row, Some(&distinct), self.blocks.len())?;
+                rows::gather(&x, &distinct.places(positions)?)?
+            }
+        };
+        Ok(self.final_norm.forward(&x)?.0)
+    }
+
+    /// Tokens of a row that run through the trunk: equal beginnings of its documents run once.
+    pub fn trunk_tokens(&self, row: &Row) -> usize {
+        self.beginnings(row).map_or(row.len(), |distinct| distinct.row.len())
     }
 
     /// Logits at every position. Shapes: (T, V). For tests and single prompts: training never makes them.
@@ -209,7 +221,23 @@ impl Decoder {
     /// Input of block `boundary` at every position, without a graph; behind the last block where there is no such
     /// block. Shapes: (T, C).
     pub fn below(&self, row: &Row, boundary: usize) -> Result<Tensor> {
-        let (mut x, context) = (self.embed(row)?, self.context(row)?);
+        match self.beginnings(row).filter(|_| boundary > 0) {
+            None => self.blocks_below(row, None, boundary),
+            Some(distinct) => distinct.spread(&self.blocks_below(&distinct.row, Some(&distinct), boundary)?),
+        }
+    }
+
+    /// The equal beginnings of a row's documents, where running them once spares enough. None where a document is so
+    /// long that its rotation is its own.
+    fn beginnings(&self, row: &Row) -> Option<Beginnings> {
+        let longest = row.documents.longest();
+        if self.rotaries.iter().any(|rotary| rotary.is_own(longest)) { None } else { Beginnings::of(row) }
+    }
+
+    /// Shapes: (T, C), or (U, C) of a row of U distinct tokens.
+    fn blocks_below(&self, row: &Row, beginnings: Option<&Beginnings>, boundary: usize) -> Result<Tensor> {
+        let mut x = self.embed(row)?;
+        let context = Context { beginnings, ..self.context(row)? };
         for block in self.blocks.iter().take(boundary) {
             x = block.forward(&x, &context)?.0;
         }
@@ -324,7 +352,7 @@ impl Decoder {
 
     pub(crate) fn context<'a>(&'a self, row: &'a Row) -> Result<Context<'a>> {
         let rotations = self.rotaries.iter().map(|rotary| rotary.of(row)).collect::<Result<_>>()?;
-        Ok(Context { row, rotations })
+        Ok(Context { row, beginnings: None, rotations })
     }
 
     /// True where the keys that a cache holds of a document don't hold once it has `length` tokens (dynamic and

@@ -8,6 +8,7 @@
 
 mod attention;
 pub mod base;
+mod beginnings;
 mod block;
 mod cache;
 mod decoder;

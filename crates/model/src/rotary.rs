@@ -180,6 +180,11 @@ impl Rotary {
         self.rope.changes_at(length)
     }
 
+    /// True where a document of `length` tokens turns by frequencies of its own.
+    pub(crate) fn is_own(&self, length: usize) -> bool {
+        self.rope.original().is_some_and(|original| length > original)
+    }
+
     /// The rotation of a row. A document's frequencies depend on its own length alone, whatever shares its row (R10).
     /// Cost: nothing, but for a row with a document longer than `original`: then two T x dim/2 tables are computed.
     pub(crate) fn of<'a>(&'a self, row: &'a Row) -> Result<Rotation<'a>> {

@@ -75,6 +75,49 @@ fn r10_a_packed_row_is_its_documents_alone_bit_for_bit_in_every_family() {
     decoders().iter().for_each(|(name, decoder)| packed_equals_alone(name, decoder));
 }
 
+/// Documents of which some begin alike, one is another's beginning, and one is there twice.
+fn alike(vocabulary: u32, longest: usize) -> Vec<Vec<u32>> {
+    let numbers = |seed| common::numbers(longest, vocabulary, seed);
+    let with = |equal: usize, seed| [&numbers(1)[..equal], &numbers(seed)[equal..]].concat();
+    let half = longest / 2;
+    vec![numbers(1), with(half, 2), with(1, 3), with(half, 2), numbers(1)[..half].to_vec(), vec![numbers(1)[0]]]
+}
+
+#[test]
+fn r3_r10_equal_beginnings_run_once_and_change_no_bit_in_any_family() {
+    for (name, decoder) in decoders() {
+        let longest = 40.min(decoder.spec().max_position_embeddings);
+        let documents = alike(decoder.spec().vocab_size as u32, longest);
+        let (mut offsets, tokens) = (vec![0], documents.concat());
+        offsets.extend(documents.iter().scan(0, |end, document| {
+            *end += document.len() as u32;
+            Some(*end)
+        }));
+        let row = Row::new(tokens, &offsets).unwrap();
+        // frequencies that follow a document's length make every long one its own
+        let own = decoder.spec().ropes.iter().any(|rope| rope.original().is_some_and(|original| longest > original));
+        assert_eq!(decoder.trunk_tokens(&row) < row.len(), !own, "{name}");
+        let everywhere: Vec<u32> = (0..row.len() as u32).collect();
+        let together = decoder.trunk(&row, &everywhere).unwrap();
+        let below = decoder.below(&row, 2).unwrap();
+        for (document, start) in documents.iter().zip(&offsets) {
+            let (alone, len) = (Row::single(document.clone()).unwrap(), document.len());
+            assert_eq!(decoder.trunk_tokens(&alone), len);
+            let places: Vec<u32> = (0..len as u32).collect();
+            for (whole, expected) in
+                [(&together, decoder.trunk(&alone, &places).unwrap()), (&below, decoder.below(&alone, 2).unwrap())]
+            {
+                let part = whole.narrow(0, *start as usize, len).unwrap();
+                assert!(bits(&part) == bits(&expected), "{name}: document of {len} tokens at {start}");
+            }
+        }
+        let reversed: Vec<u32> = everywhere.iter().rev().copied().collect();
+        let last = bits(&decoder.trunk(&row, &reversed).unwrap().i(0).unwrap());
+        assert_eq!(last, bits(&together.i(row.len() - 1).unwrap()), "{name}");
+        assert!(decoder.trunk(&row, &[row.len() as u32]).is_err(), "{name}: a position beyond the row");
+    }
+}
+
 #[test]
 fn logits_at_some_positions_have_the_bits_of_all() {
     let decoder = load(&fixture("llama")).unwrap();
