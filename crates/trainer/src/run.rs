@@ -1,5 +1,6 @@
 //! The loop: validate, checkpoint, stop, step. Callers observe events; they don't hook in.
 
+mod checkpointing;
 mod watching;
 
 use crate::checkpoint::{self, Checkpoints, State};
@@ -243,6 +244,7 @@ impl<'a> Run<'a> {
         };
         run.announce(resumed.is_some(), damaged)?;
         run.open_features()?;
+        run.last_checkpoint = Instant::now(); // features are on disk by themselves
         Ok(run)
     }
 
@@ -384,23 +386,6 @@ impl<'a> Run<'a> {
         done.is_multiple_of(steps.per_epoch) || done == steps.total
     }
 
-    fn due_checkpoint(&self, stop: bool) -> bool {
-        let every = self.job.plan.hyperparameters.checkpoint_steps.unwrap_or(self.job.plan.steps.per_epoch);
-        let last = self.done();
-        if self.state.watch.may_keep(&self.policy, self.state.step) {
-            return true;
-        }
-        let regular = self.state.step.is_multiple_of(every) || self.fork == Some(self.state.step);
-        match self.sparing {
-            // a finished trial needs none, but the trial that goes on from it does
-            Some(seconds) => {
-                let long = self.last_checkpoint.elapsed().as_secs_f64() >= seconds;
-                (stop && !last) || (regular && long && (!last || self.fork == Some(self.state.step)))
-            }
-            None => self.state.step.is_multiple_of(every) || stop || last,
-        }
-    }
-
     /// Keeps what another run goes on from, where this is its step.
     fn fork(&mut self) -> Result<()> {
         if self.fork == Some(self.state.step) {
@@ -420,18 +405,6 @@ impl<'a> Run<'a> {
         self.recorder.warn(&reason)?;
         self.recorder.write(Event::Interrupted { step })?;
         Err(TrainError::Behind { step, reason })
-    }
-
-    fn checkpoint(&mut self) -> Result<()> {
-        let (checkpoints, base) = (self.checkpoints.clone(), self.job.plan.base.hash.clone());
-        let (state, weights, optimizer) = (&self.state, &self.job.weights, &mut self.optimizer);
-        let (name, bytes) = self.recorder.retry_when_full(|_| checkpoints.write(state, weights, optimizer, &base))?;
-        self.last_checkpoint = Instant::now();
-        let path = format!("checkpoints/{name}");
-        self.recorder.write(Event::Checkpoint { step: self.state.step, path, bytes })?;
-        let pinned = self.state.watch.pinned();
-        self.checkpoints.prune(self.job.plan.hyperparameters.keep_checkpoints as usize, &pinned)?;
-        Ok(())
     }
 
     fn finish_parts(&mut self) -> finish::Parts<'_, 'a> {

@@ -199,7 +199,7 @@ pub struct Hyperparameters {
     pub long_records: LongRecords,
     /// How many records may have an empty completion (R7).
     pub allow_empty_completions: u64,
-    /// Steps between checkpoints; None: at each epoch's end. There is always one at the end.
+    /// Steps between checkpoints; None: at epochs' ends, 10 seconds or more apart. There is always one at the end.
     pub checkpoint_steps: Option<u64>,
     /// How many of the latest checkpoints are kept.
     pub keep_checkpoints: u64,

@@ -339,7 +339,7 @@ const TABLE: &[Key] = &[
         "what happens to a record longer than `maxSequenceLength`: stop, leave it out, or shorten its prompt at the front"),
     key("allowEmptyCompletions", integers(0, u64::MAX), Always("0"), true, Field::Integer(|h| &mut h.allow_empty_completions),
         "how many records may have an empty completion before the job is refused"),
-    key("checkpointSteps", integers(1, u64::MAX), Unset("at each epoch's end"), false,
+    key("checkpointSteps", integers(1, u64::MAX), Unset("at epochs' ends, 10 s or more apart"), false,
         Field::OptionalInteger(|h| &mut h.checkpoint_steps),
         "optimizer steps between checkpoints; there is always one at the end"),
     key("keepCheckpoints", integers(1, 100), Always("2"), false, Field::Integer(|h| &mut h.keep_checkpoints),
