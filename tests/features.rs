@@ -67,6 +67,31 @@ fn r3_features_from_the_store_computed_and_mended_give_the_same_bits() {
     }
 }
 
+#[test]
+fn r3_equal_beginnings_of_prompts_run_through_the_trunk_once_and_change_no_bit() {
+    for trainable in ["head", "last:1"] {
+        let bench = Bench::new();
+        let line = |index: usize| {
+            let prompt = format!("the river and the town on the river say {index}");
+            json!({"prompt": prompt, "completion": "yes"}).to_string() + "\n"
+        };
+        bench.write("train.jsonl", (0..12).map(line).collect::<String>());
+        bench.write("job.json", bench.request(&[("trainable", trainable), ("batchSize", "3")]).to_string());
+        let stored = run_with(&bench, &[]);
+        let [made] = &stored.job().events_of("features")[..] else { panic!("one set of data") };
+        assert_eq!(
+            (made["records"].as_u64(), &made["tokens"]),
+            (Some(12), &stored.job().plan()["data"]["training"]["tokens"])
+        );
+        assert!(made["trunk_tokens"].as_u64().unwrap() * 2 < made["tokens"].as_u64().unwrap(), "{made}");
+        assert!(run_with(&bench, &[]).job().events_of("features").is_empty(), "they are there");
+        // step by step other documents share a pass
+        let computed = run_with(&bench, &["--no-feature-cache"]);
+        assert_eq!(stored.job().measures(), computed.job().measures(), "{trainable}");
+        assert_eq!(stored.delta_hash(), computed.delta_hash(), "{trainable}");
+    }
+}
+
 /// A run of the head in a second home, whose features lie on a disk of their own.
 struct OnItsOwnDisk {
     running: Running,

@@ -30,6 +30,18 @@ pub enum Event {
         /// Its process id.
         pid: u32,
     },
+    /// A frozen trunk has run over a set of the data; what it gave is on disk.
+    Features {
+        /// Records whose features were computed; the others' were there.
+        records: u64,
+        /// Their tokens.
+        tokens: u64,
+        /// Tokens that ran through the trunk: equal beginnings of records that share a pass run once.
+        trunk_tokens: u64,
+        /// Wall time.
+        #[serde(with = "crate::float")]
+        seconds: f64,
+    },
     /// One optimizer step is done.
     Step(Step),
     /// One validation set is scored.
@@ -319,6 +331,7 @@ pub(crate) mod tests {
                 config_hash: "00".into(),
             }),
             Event::Started { engine_version: "0.1.0".into(), pid: 7 },
+            Event::Features { records: 3, tokens: 90, trunk_tokens: 70, seconds: 0.25 },
             step(1, 0, 2.0f64.sqrt()),
             validation(1, 0, 0, 0.1 + 0.2),
             Event::Monitor(Monitor { step: 1, positions: 256, nll_base: 3.5, nll: f64::INFINITY, kl: 0.1 + 0.2 }),

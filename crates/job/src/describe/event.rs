@@ -11,6 +11,10 @@ pub fn describe(record: &Record) -> String {
             plan.records, plan.steps, plan.epochs, plan.device
         ),
         Event::Started { pid, engine_version } => format!("started: process {pid}, outcrop {engine_version}"),
+        Event::Features { records, tokens, trunk_tokens, seconds } => format!(
+            "features of {records} records: {tokens} tokens, {trunk_tokens} of them through the trunk, {}",
+            super::duration(*seconds)
+        ),
         Event::Step(Step { step, loss, learning_rate, tokens_per_second, .. }) => {
             format!("step {step}: loss {loss:.4}, learning rate {learning_rate:.2e}, {tokens_per_second:.0} tokens/s")
         }

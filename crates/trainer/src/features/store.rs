@@ -6,13 +6,13 @@ use crate::recorder::Recorder;
 use crate::{Result, TrainError};
 use candle_core::{Device, Tensor};
 use outcrop_data::{Batch, Shard};
-use outcrop_job::{atomic, content_hash};
-use outcrop_model::{Decoder, MappedRows};
+use outcrop_job::{Event, atomic, content_hash};
+use outcrop_model::{Decoder, MappedRows, Row};
 use std::fs::TryLockError;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Values of a file, roughly: a killed extraction loses at most one file's work.
 const FILE_VALUES: usize = 8 * 1024 * 1024;
@@ -40,7 +40,7 @@ impl Store {
         recorder.retry_when_full(|_| Ok(fs_err::create_dir_all(folder)?))?;
         let _claimed = claim(folder, recorder)?;
         let parts = parts(boundary, shard, decoder.spec().hidden_size);
-        let (mut files, mut places) = (Vec::new(), Vec::new());
+        let (mut files, mut places, mut made, begin) = (Vec::new(), Vec::new(), Made::default(), Instant::now());
         for (index, documents) in parts.iter().enumerate() {
             let path = folder.join(format!("{index:05}.safetensors"));
             let hash = path.with_extension("blake3");
@@ -49,7 +49,7 @@ impl Store {
                 fs_err::remove_file(&hash)?;
             }
             if !(path.exists() && hash.exists()) {
-                let rows = compute(boundary, shard, decoder, documents.clone())?;
+                let rows = compute(boundary, shard, decoder, documents.clone(), &mut made)?;
                 recorder.retry_when_full(|_| write(&path, &hash, &rows, key))?;
             }
             let mut first = 0;
@@ -68,6 +68,10 @@ impl Store {
             files.push(file);
             recorder.observer.stage(Stage::Features, documents.end as u64, shard.len() as u64);
             go_on(recorder)?;
+        }
+        if made.records > 0 {
+            let (Made { records, tokens, trunk_tokens }, seconds) = (made, begin.elapsed().as_secs_f64());
+            recorder.write(Event::Features { records, tokens, trunk_tokens, seconds })?;
         }
         Ok(Self { files, places })
     }
@@ -122,8 +126,22 @@ fn parts(boundary: Boundary, shard: &Shard, channels: usize) -> Vec<Range<usize>
     parts
 }
 
+/// What ran through the trunk.
+#[derive(Default)]
+struct Made {
+    records: u64,
+    tokens: u64,
+    trunk_tokens: u64,
+}
+
 /// The features of these documents, packed into passes.
-fn compute(boundary: Boundary, shard: &Shard, decoder: &Decoder, documents: Range<usize>) -> Result<Tensor> {
+fn compute(
+    boundary: Boundary,
+    shard: &Shard,
+    decoder: &Decoder,
+    documents: Range<usize>,
+    made: &mut Made,
+) -> Result<Tensor> {
     let examples: Vec<_> = documents.map(|document| shard.document(document).to_example()).collect();
     let (mut rows, mut first) = (Vec::new(), 0);
     while first < examples.len() {
@@ -132,7 +150,11 @@ fn compute(boundary: Boundary, shard: &Shard, decoder: &Decoder, documents: Rang
             tokens += examples[end].tokens.len();
             end += 1;
         }
-        rows.push(boundary.compute(decoder, &Batch::from_examples(&examples[first..end])?)?);
+        let batch = Batch::from_examples(&examples[first..end])?;
+        made.records += (end - first) as u64;
+        made.tokens += tokens as u64;
+        made.trunk_tokens += decoder.trunk_tokens(&Row::new(batch.tokens.clone(), &batch.offsets)?) as u64;
+        rows.push(boundary.compute(decoder, &batch)?);
         first = end;
     }
     Ok(Tensor::cat(&rows, 0)?)
