@@ -310,8 +310,9 @@ fn r18_a_full_disk_pauses_the_run_and_room_lets_it_go_on() {
         return;
     }
     let bench = Bench::new();
-    let whole = bench.completed(&[("trainable", "all")]);
-    bench.write("job.json", bench.request(&[("trainable", "all")]).to_string());
+    let settings = [("trainable", "all"), ("checkpointSteps", "3")];
+    let whole = bench.completed(&settings);
+    bench.write("job.json", bench.request(&settings).to_string());
     let second = bench.path("full");
     fs_err::create_dir_all(second.join("jobs")).unwrap();
     // `jobs` is a disk whose free bytes satisfy the plan, but which has no place for a checkpoint's second file, until
