@@ -137,13 +137,13 @@ impl<const R: usize> WithSimd for Rows<'_, R> {
                     sums[row][1] = simd.mul_add_f32s(p, x1, sums[row][1]);
                 }
             }
-            for row in 0..R {
+            for (row, sums) in sums.iter().enumerate() {
                 let here = row * channels + at..row * channels + at + width;
                 let (w, _) = S::as_mut_simd_f32s(&mut w[here.clone()]);
                 let (m, _) = S::as_mut_simd_f32s(&mut m[here.clone()]);
                 let (v, _) = S::as_mut_simd_f32s(&mut v[here]);
                 for i in 0..2 {
-                    let g = simd.mul_f32s(sums[row][i], scale);
+                    let g = simd.mul_f32s(sums[i], scale);
                     let first = simd.add_f32s(m[i], simd.mul_f32s(one_minus_beta1, simd.sub_f32s(g, m[i])));
                     let squared = simd.mul_f32s(simd.mul_f32s(one_minus_beta2, g), g);
                     let second = simd.add_f32s(simd.mul_f32s(beta2, v[i]), squared);
