@@ -51,9 +51,7 @@ fn bench() -> Bench {
     bench.write("classification.jsonl", lines(header("classification"), pair));
     let question = |person: &str, place: &str| json!({"query": prompt(person), "choices": [place, "Atlantis"], "gold": 0, "group": place.len().to_string()});
     bench.write("multiple_choice.jsonl", lines(header("multiple_choice"), question));
-    let text = |person: &str, place: &str| {
-        json!({"input": format!("{person} lives in {place}.\nNames:\nperson: {person}\nplace: {place}")})
-    };
+    let text = |person: &str, place: &str| json!({"input": format!("{person} lives in {place}.\nNames:\nperson: {person}\nplace: {place}")});
     bench.write("text.jsonl", lines(header("text"), text));
     bench
 }
