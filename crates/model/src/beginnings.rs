@@ -2,7 +2,7 @@
 //!
 //! A token's hidden state depends on its document up to it and on nothing else (R10), so tokens with the same document
 //! up to them are one. Products and norms take the distinct tokens; attention alone reads each document whole. Same bits
-//! on the CPU. Left out: training, whose backward pass wants every token.
+//! in f32 on the CPU. Left out: training, whose backward pass wants every token.
 
 use crate::Result;
 use crate::row::Row;

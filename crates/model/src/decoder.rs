@@ -221,7 +221,7 @@ impl Decoder {
     /// Input of block `boundary` at every position, without a graph; behind the last block where there is no such
     /// block. Shapes: (T, C).
     pub fn below(&self, row: &Row, boundary: usize) -> Result<Tensor> {
-        match self.beginnings(row).filter(|_| boundary > 0) {
+        match (boundary > 0).then(|| self.beginnings(row)).flatten() {
             None => self.blocks_below(row, None, boundary),
             Some(distinct) => distinct.spread(&self.blocks_below(&distinct.row, Some(&distinct), boundary)?),
         }
