@@ -132,6 +132,17 @@ pub(super) unsafe fn run(isa: Isa, shape: Shape, rows: usize, part: &Part) {
 /// unasked: with AVX-512, and there 8 % of the product's time. AVX2's kernel gains nothing.
 const AHEAD: usize = 3;
 
+/// Asks for the line of the cache at `from`, which may lie behind the end; nothing where Rust has no such hint.
+#[inline(always)]
+pub(super) fn fetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint: no address faults.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+    let _ = from;
+}
+
 /// A kernel of one instruction set. Per step of depth: one load per vector of B, one broadcast per row of A.
 macro_rules! kernel {
     ($name:ident, $($feature:literal)?, $lanes:literal, $zero:expr, $load:expr, $splat:expr, $fma:expr, $store:expr, $fetch:expr) => {
@@ -187,14 +198,6 @@ macro_rules! kernel {
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
-/// Asks for the line at `from`, which may lie behind the end.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn fetch(from: *const f32) {
-    // SAFETY: a hint: no address faults.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
-}
-
 #[cfg(target_arch = "x86_64")]
 kernel!(
     avx512,

@@ -5,19 +5,21 @@
 //! ([`few_rows`]). Every value of C is summed in the order of k, in blocks of k that depend on k alone: its bits depend
 //! neither on the other rows and columns, nor on the number of threads (R10). The `gemm` crate sums a row differently
 //! where there are few of them, which cost rows of zeros, and packs A on one thread. On two cores this product has its
-//! speed or a little more on a small decoder's projections, and less on the head's shapes (benches/results).
+//! speed or up to a fifth more on a small decoder's projections, a twentieth less on the head's (docs/log.md).
 //!
 //! Left out: other types than f32, products of batches.
 
 mod few_rows;
 mod kernel;
 mod pack;
+mod plan;
 mod transpose;
 
 use crate::storage::SharedMut;
-use kernel::{Isa, Shape};
-use rayon::prelude::*;
+use kernel::Isa;
+use plan::{Plan, Product};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// A matrix seen in a buffer: element (r, c) lies at `row * r + column * c`.
 #[derive(Clone, Copy, Debug)]
@@ -63,16 +65,8 @@ impl<'a> Matrix<'a> {
 
 /// Most products summed before they are added to C: 8 rows of A take 20 KiB of the first-level cache.
 const MOST_DEPTH: usize = 640;
-/// Bytes of packed B that a task works with: they stay in the second-level cache.
-const TASK_BYTES: usize = 1 << 20;
-/// Most micro-panels of rows that a task takes.
-const ROW_PANELS: usize = 12;
-/// Multiplications below which threads cost more than they give.
-const SERIAL: usize = 1 << 19;
 
 thread_local! {
-    /// Packed A of the task that this thread runs; a task starts no other work of the pool.
-    static PACKED_ROWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     /// Packed B of the products that this thread started.
     static PACKED_COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
@@ -133,118 +127,30 @@ pub(crate) unsafe fn multiply_raw(
         // SAFETY: promised by the caller, and asserted.
         return unsafe { few_rows::multiply(isa, (m, n, k), c, c_row, output, a, b, threads) };
     }
-    let shape = isa.shape(n);
-    let width = shape.columns(isa);
-    let parallel = threads == Threads::Pool && m.saturating_mul(n).saturating_mul(k) >= SERIAL;
-    let num_threads = if parallel { rayon::current_num_threads() } else { 1 };
-    let panels = n.div_ceil(width);
-    // columns that are packed at once: a cache full for each thread
-    let deepest = k.div_ceil(k.div_ceil(MOST_DEPTH));
-    let task_panels = (TASK_BYTES / (deepest * width * size_of::<f32>())).max(1);
-    let block_panels = panels.div_ceil(panels.div_ceil(task_panels * num_threads));
-    let row_blocks = m.div_ceil(shape.rows * ROW_PANELS);
-    let block_rows = m.div_ceil(row_blocks).next_multiple_of(shape.rows); // alike, so that no thread waits
-    PACKED_COLUMNS.with(|packed| {
+    let plan = Plan::new(isa, (m, n, k), threads);
+    PACKED_COLUMNS.with(|buffer| {
         // taken out, so that a product which this thread steals meanwhile finds the cell free
-        let mut packed = packed.take();
-        let needed = block_panels * deepest * width;
-        if packed.len() < needed {
-            packed.resize(needed, 0.0);
-        }
-        for first_panel in (0..panels).step_by(block_panels) {
-            let block = first_panel..(first_panel + block_panels).min(panels);
+        let mut buffer = buffer.take();
+        let packed = pack::aligned(&mut buffer, plan.block_panels * plan::deepest(k) * plan.width);
+        for first in (0..plan.panels).step_by(plan.block_panels) {
+            let block = first..(first + plan.block_panels).min(plan.panels);
             for depth in depths(k) {
-                let panel_len = depth.len() * width;
-                let pack = |(index, panel): (usize, &mut [f32])| {
-                    let first = (block.start + index) * width;
-                    pack::columns(isa, panel, b, depth.clone(), first..(first + width).min(n), width);
-                };
-                let destination = &mut packed[..block.len() * panel_len];
-                if parallel {
-                    destination.par_chunks_mut(panel_len).enumerate().for_each(pack);
-                } else {
-                    destination.chunks_mut(panel_len).enumerate().for_each(pack);
-                }
-                let packed: &[f32] = destination;
-                let groups = block.len().div_ceil(task_panels);
+                let packed = &mut packed[..block.len() * depth.len() * plan.width];
+                plan.pack_columns(packed, b, &block, &depth);
                 let output = Output { add: output.add || depth.start > 0, ..output };
-                let task = |index: usize| {
-                    let (group, row_block) = (index / row_blocks, index % row_blocks);
-                    let (from, to) = (group * block.len() / groups, (group + 1) * block.len() / groups);
-                    let first_row = (row_block * block_rows).min(m);
-                    let rows = first_row..(first_row + block_rows).min(m);
-                    let first_column = (block.start + from) * width;
-                    let columns = first_column..((block.start + to) * width).min(n);
-                    let panels = &packed[from * panel_len..to * panel_len];
-                    // SAFETY: the tasks write disjoint (rows, columns) parts of c, which the caller promised.
-                    unsafe { product(isa, shape, a, rows, depth.clone(), panels, c, c_row, columns, output) };
-                };
-                if parallel {
-                    (0..groups * row_blocks).into_par_iter().for_each(task);
-                } else {
-                    (0..groups * row_blocks).for_each(task);
-                }
+                let product = Product { plan: &plan, a, packed, block: block.clone(), depth, c, c_row, output };
+                // SAFETY: a's reach is asserted, the caller promised c, and the tasks write disjoint parts of it.
+                plan.for_each(product.num_tasks(), |index| unsafe { product.task(index) });
             }
         }
-        PACKED_COLUMNS.set(packed);
+        PACKED_COLUMNS.set(buffer);
     });
 }
 
 /// The blocks of k that are summed before they are added to C.
-fn depths(k: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn depths(k: usize) -> impl Iterator<Item = Range<usize>> {
     let blocks = k.div_ceil(MOST_DEPTH);
     (0..blocks).map(move |block| block * k / blocks..(block + 1) * k / blocks)
-}
-
-/// The product of a block of rows of A with packed panels of B.
-///
-/// # Safety
-/// The (rows, columns) part of c must be valid and the caller's alone.
-#[allow(clippy::too_many_arguments)]
-unsafe fn product(
-    isa: Isa,
-    shape: Shape,
-    a: Matrix,
-    rows: std::ops::Range<usize>,
-    depth: std::ops::Range<usize>,
-    panels: &[f32],
-    c: SharedMut,
-    c_row: usize,
-    columns: std::ops::Range<usize>,
-    output: Output,
-) {
-    let width = shape.columns(isa);
-    PACKED_ROWS.with_borrow_mut(|packed| {
-        let in_place = a.strides.column == 1;
-        if !in_place {
-            pack::rows(packed, a, rows.clone(), depth.clone(), shape.rows);
-        }
-        for (index, row) in rows.clone().step_by(shape.rows).enumerate() {
-            let count = shape.rows.min(rows.end - row);
-            let (values, row_stride, depth_stride) = if in_place {
-                (&a.values[row * a.strides.row + depth.start..], a.strides.row, 1)
-            } else {
-                (&packed[index * shape.rows * depth.len()..], 1, shape.rows)
-            };
-            for (panel, column) in panels.chunks_exact(depth.len() * width).zip(columns.clone().step_by(width)) {
-                let part = kernel::Part {
-                    depth: depth.len(),
-                    a: values.as_ptr(),
-                    row_stride,
-                    depth_stride,
-                    b: panel.as_ptr(),
-                    // SAFETY: inside c, as the caller promised.
-                    c: unsafe { c.at(row * c_row + column) },
-                    c_row,
-                    columns: width.min(columns.end - column),
-                    output,
-                };
-                // SAFETY: `values` reaches `count` rows of that depth: in place since `multiply_raw` asserted a's reach,
-                // packed since `pack::rows` filled it; the panel holds depth * width values; c is the caller's.
-                unsafe { kernel::run(isa, shape, count, &part) };
-            }
-        }
-    });
 }
 
 #[cfg(test)]

