@@ -20,6 +20,7 @@ pub mod case;
 pub mod device;
 pub mod documents;
 pub mod embedding;
+mod fresh;
 pub mod gated_mlp;
 pub mod gelu;
 pub mod global_norm;

@@ -5,7 +5,6 @@
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, bail};
 use std::cell::RefCell;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::ops::{Deref, Range};
 
 /// True where the CPU kernels apply: f32 on the CPU.
@@ -110,18 +109,6 @@ pub(crate) fn update_as<T: Element>(
     function: impl FnOnce(&mut [T]) -> Result<()>,
 ) -> Result<()> {
     tensor.inplace_op1(&Update { name, function: RefCell::new(Some(function)), element: PhantomData })
-}
-
-/// A buffer of `len` values that `write` fills, without the zeros that a fresh `vec!` writes first.
-///
-/// # Safety
-/// `write` must initialise every value.
-pub(crate) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    write(&mut values.spare_capacity_mut()[..len]);
-    // SAFETY: the capacity is there, and the caller promised the values.
-    unsafe { values.set_len(len) };
-    values
 }
 
 /// A pointer that tasks share to write disjoint parts of one buffer.

@@ -4,6 +4,7 @@
 
 use super::{Heads, Saved};
 use crate::documents::Documents;
+use crate::fresh::Fresh;
 use crate::matmul::{Matrix, Output, Threads, multiply_raw};
 use crate::simd;
 use crate::storage::{SharedMut, view};
@@ -102,8 +103,8 @@ pub(super) fn forward(
     let (t, layout) = (documents.num_tokens(), Layout::new(heads));
     let (q, k, v) = (view(q)?, view(k)?, view(v)?);
     let (q, k, v): (&[f32], &[f32], &[f32]) = (&q, &k, &v);
-    let (mut o, mut lse) = (vec![0f32; t * layout.query_width], vec![0f32; heads.query * t]);
-    let (o_shared, lse_shared) = (SharedMut(o.as_mut_ptr()), SharedMut(lse.as_mut_ptr()));
+    let (mut o, mut lse) = (Fresh::new(t * layout.query_width), Fresh::new(heads.query * t));
+    let (o_shared, lse_shared) = (o.shared(), lse.shared());
     let tasks: Vec<(Block, usize)> = documents
         .ranges()
         .flat_map(|document| layout.blocks(document))
@@ -122,7 +123,7 @@ pub(super) fn forward(
                 || softmax(scores, seen, heads.softcap),
             );
             // SAFETY: task (block, head) alone writes lse[head, block].
-            unsafe { *lse_shared.at(head * t + block.queries.start + row) = value };
+            unsafe { lse_shared.at(head * t + block.queries.start + row).write(value) };
         }
         let p = Matrix::rows(&scores[..rows * keys], keys);
         let v = layout.key_rows(v, block.keys.start, head);
@@ -133,6 +134,8 @@ pub(super) fn forward(
             multiply_raw((rows, heads.dim, keys), o, layout.query_width, output, p, v, SERIAL);
         }
     });
+    // SAFETY: every token is in a block of its document, and each of its heads had a task, which wrote both.
+    let (o, lse) = unsafe { (o.written(), lse.written()) };
     let o = Tensor::from_vec(o, (t, layout.query_width), &Device::Cpu)?;
     Ok((o, Tensor::from_vec(lse, (heads.query, t), &Device::Cpu)?))
 }
@@ -200,11 +203,10 @@ pub(super) fn backward(
     let (dy, q, k, v, o, lse) =
         (view(dy)?, view(saved.q)?, view(saved.k)?, view(saved.v)?, view(saved.o)?, view(saved.lse)?);
     let inputs = Inputs { dy: &dy, q: &q, k: &k, v: &v, o: &o, lse: &lse, num_tokens: t, layout: &layout };
-    let mut dq = vec![0f32; t * layout.query_width];
+    let fresh = || Fresh::new(t * layout.query_width);
     // dk and dv of each query head apart; heads that share a key head are added up afterwards, in order
-    let (mut dk, mut dv) = (vec![0f32; t * layout.query_width], vec![0f32; t * layout.query_width]);
-    let out =
-        Outputs { dq: SharedMut(dq.as_mut_ptr()), dk: SharedMut(dk.as_mut_ptr()), dv: SharedMut(dv.as_mut_ptr()) };
+    let (mut dq, mut dk, mut dv) = (fresh(), fresh(), fresh());
+    let out = Outputs { dq: dq.shared(), dk: dk.shared(), dv: dv.shared() };
     let tasks: Vec<(Range<usize>, usize)> =
         documents.ranges().flat_map(|document| (0..heads.query).map(move |head| (document.clone(), head))).collect();
     tasks.into_par_iter().for_each_init(<(Vec<f32>, Vec<f32>)>::default, |(p, dp), (document, head)| {
@@ -214,28 +216,30 @@ pub(super) fn backward(
                 p.resize(scores, 0.0);
                 dp.resize(scores, 0.0);
             }
-            // SAFETY: task (document, head) alone touches the (document, head) parts of dq, dk and dv.
+            // SAFETY: task (document, head) alone touches the (document, head) parts of dq, dk and dv, block after block.
             unsafe { inputs.backward_block(&out, p, dp, head, &block) };
         }
     });
+    // SAFETY: every token is a query and a key of the block that holds it, and each of its heads had a task.
+    let (dq, dk, dv) = unsafe { (dq.written(), dk.written(), dv.written()) };
     let dq = Tensor::from_vec(dq, (t, layout.query_width), &Device::Cpu)?;
-    let sum = |per_head: &[f32]| Tensor::from_vec(sum_groups(per_head, heads), (t, layout.key_width), &Device::Cpu);
-    Ok((dq, sum(&dk)?, sum(&dv)?))
+    let sum = |per_head: Vec<f32>| Tensor::from_vec(sum_groups(per_head, heads), (t, layout.key_width), &Device::Cpu);
+    Ok((dq, sum(dk)?, sum(dv)?))
 }
 
 /// Adds the query heads of each group: (T, H*D) -> (T, K*D).
-fn sum_groups(per_head: &[f32], heads: Heads) -> Vec<f32> {
+fn sum_groups(per_head: Vec<f32>, heads: Heads) -> Vec<f32> {
     let groups = heads.query / heads.key_value;
     if groups == 1 {
-        return per_head.to_vec();
+        return per_head;
     }
-    let mut sums = vec![0f32; per_head.len() / groups];
+    let mut sums = Fresh::new(per_head.len() / groups);
     sums.par_chunks_mut(heads.dim).zip(per_head.par_chunks(groups * heads.dim)).for_each(|(sum, group)| {
         for head in group.chunks_exact(heads.dim) {
             sum.iter_mut().zip(head).for_each(|(sum, value)| *sum += value);
         }
     });
-    sums
+    sums.into_vec()
 }
 
 struct Inputs<'a> {
@@ -261,7 +265,7 @@ impl Inputs<'_> {
     /// p and dp hold a value per query and key at least.
     ///
     /// # Safety
-    /// Nobody else may touch the (document, head) parts of the outputs.
+    /// Nobody else may touch the (document, head) parts of the outputs, and the document's blocks must come in order.
     unsafe fn backward_block(&self, out: &Outputs, p: &mut [f32], dp: &mut [f32], head: usize, block: &Block) {
         let layout = self.layout;
         let (rows, keys, dim, scale) = (block.queries.len(), block.keys.len(), layout.heads.dim, layout.heads.scale);
@@ -285,6 +289,11 @@ impl Inputs<'_> {
         // SAFETY: the outputs' parts are this task's alone. dk and dv are (T, H*D): one part a head.
         unsafe {
             let at = |d: SharedMut, token| SharedMut(d.at(layout.query(token, head)));
+            for token in block.queries.clone() {
+                // its first block: the blocks before had no such key
+                at(out.dk, token).0.write_bytes(0, dim);
+                at(out.dv, token).0.write_bytes(0, dim);
+            }
             let (dq, dk, dv) = (at(out.dq, queries), at(out.dk, keys_start), at(out.dv, keys_start));
             multiply_raw((rows, dim, keys), dq, width, Output { add: false, scale }, ds, k, SERIAL);
             multiply_raw((keys, dim, rows), dk, width, Output { add: true, scale }, ds_columns, q, SERIAL);

@@ -1,6 +1,7 @@
 //! The gate on the CPU: chunks in parallel, each input read once.
 
 use super::Activation;
+use crate::fresh::Fresh;
 use crate::gelu::{Form, scalar};
 use crate::simd;
 use crate::storage::view;
@@ -42,7 +43,7 @@ fn silu_both(g: f32) -> (f32, f32) {
 fn map(gate: &Tensor, up: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
     let (g, u) = (view(gate)?, view(up)?);
     let (g, u): (&[f32], &[f32]) = (&g, &u);
-    let mut y = vec![0f32; g.len()];
+    let mut y = Fresh::new(g.len());
     y.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(u.par_chunks(CHUNK)).for_each(|((y, g), u)| {
         simd::run(
             #[inline(always)]
@@ -54,7 +55,7 @@ fn map(gate: &Tensor, up: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<
             },
         );
     });
-    Tensor::from_vec(y, gate.shape(), &Device::Cpu)
+    Tensor::from_vec(y.into_vec(), gate.shape(), &Device::Cpu)
 }
 
 #[inline(always)]
@@ -66,7 +67,7 @@ fn map_backward(
 ) -> Result<(Tensor, Tensor)> {
     let (d, g, u) = (view(dy)?, view(gate)?, view(up)?);
     let (d, g, u): (&[f32], &[f32], &[f32]) = (&d, &g, &u);
-    let (mut dgate, mut dup) = (vec![0f32; g.len()], vec![0f32; g.len()]);
+    let (mut dgate, mut dup) = (Fresh::new(g.len()), Fresh::new(g.len()));
     let outputs = dgate.par_chunks_mut(CHUNK).zip(dup.par_chunks_mut(CHUNK));
     let inputs = d.par_chunks(CHUNK).zip(g.par_chunks(CHUNK)).zip(u.par_chunks(CHUNK));
     outputs.zip(inputs).for_each(|((dgate, dup), ((d, g), u))| {
@@ -83,5 +84,6 @@ fn map_backward(
             },
         );
     });
-    Ok((Tensor::from_vec(dgate, gate.shape(), &Device::Cpu)?, Tensor::from_vec(dup, gate.shape(), &Device::Cpu)?))
+    let tensor = |values: Fresh| Tensor::from_vec(values.into_vec(), gate.shape(), &Device::Cpu);
+    Ok((tensor(dgate)?, tensor(dup)?))
 }

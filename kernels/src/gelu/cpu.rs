@@ -1,6 +1,7 @@
 //! GELU on the CPU: chunks in parallel, one read and one write.
 
 use super::{Form, scalar};
+use crate::fresh::Fresh;
 use crate::simd;
 use crate::storage::view;
 use candle_core::{Device, Result, Tensor};
@@ -27,7 +28,7 @@ pub(super) fn backward(dy: &Tensor, x: &Tensor, form: Form) -> Result<Tensor> {
 fn map(x: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
     let values = view(x)?;
     let values: &[f32] = &values;
-    let mut y = vec![0f32; values.len()];
+    let mut y = Fresh::new(values.len());
     y.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(y, x)| {
         simd::run(
             #[inline(always)]
@@ -39,14 +40,14 @@ fn map(x: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
             },
         );
     });
-    Tensor::from_vec(y, x.shape(), &Device::Cpu)
+    Tensor::from_vec(y.into_vec(), x.shape(), &Device::Cpu)
 }
 
 #[inline(always)]
 fn map_backward(dy: &Tensor, x: &Tensor, both: impl Fn(f32) -> (f32, f32) + Sync) -> Result<Tensor> {
     let (d, values) = (view(dy)?, view(x)?);
     let (d, values): (&[f32], &[f32]) = (&d, &values);
-    let mut dx = vec![0f32; values.len()];
+    let mut dx = Fresh::new(values.len());
     dx.par_chunks_mut(CHUNK).zip(d.par_chunks(CHUNK)).zip(values.par_chunks(CHUNK)).for_each(|((dx, d), x)| {
         simd::run(
             #[inline(always)]
@@ -58,5 +59,5 @@ fn map_backward(dy: &Tensor, x: &Tensor, both: impl Fn(f32) -> (f32, f32) + Sync
             },
         );
     });
-    Tensor::from_vec(dx, x.shape(), &Device::Cpu)
+    Tensor::from_vec(dx.into_vec(), x.shape(), &Device::Cpu)
 }

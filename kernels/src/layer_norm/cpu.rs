@@ -2,6 +2,7 @@
 //! of rows, added in the order of the groups, so that the number of threads changes nothing.
 
 use super::{Norm, Normed, Statistics};
+use crate::fresh::Fresh;
 use crate::gradient::Gradient;
 use crate::simd;
 use crate::storage::{update, view};
@@ -19,8 +20,8 @@ pub(super) fn forward(x: &Tensor, residual: Option<&Tensor>, norm: Norm) -> Resu
     let x: &[f32] = &x;
     let residual = residual.map(view).transpose()?;
     let residual: Option<&[f32]> = residual.as_deref();
-    let (mut y, mut mean, mut rstd) = (vec![0f32; rows * c], vec![0f32; rows], vec![0f32; rows]);
-    let mut sum = vec![0f32; if residual.is_some() { rows * c } else { 0 }];
+    let (mut y, mut mean, mut rstd) = (Fresh::new(rows * c), Fresh::new(rows), Fresh::new(rows));
+    let mut sum = Fresh::new(if residual.is_some() { rows * c } else { 0 });
     let statistics = mean.par_chunks_mut(ROWS).zip(rstd.par_chunks_mut(ROWS));
     let tasks = y.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c)).zip(statistics);
     match residual {
@@ -44,8 +45,8 @@ pub(super) fn forward(x: &Tensor, residual: Option<&Tensor>, norm: Norm) -> Resu
             );
         }),
     }
-    let matrix = |values| Tensor::from_vec(values, (rows, c), &Device::Cpu);
-    let vector = |values| Tensor::from_vec(values, rows, &Device::Cpu);
+    let matrix = |values: Fresh| Tensor::from_vec(values.into_vec(), (rows, c), &Device::Cpu);
+    let vector = |values: Fresh| Tensor::from_vec(values.into_vec(), rows, &Device::Cpu);
     let sum = residual.map(|_| matrix(sum)).transpose()?;
     Ok((sum, Normed { y: matrix(y)?, statistics: Statistics { mean: vector(mean)?, rstd: vector(rstd)? } }))
 }
@@ -127,7 +128,7 @@ pub(super) fn backward(
     let residual = residual.map(view).transpose()?;
     let inputs = Inputs { dy: &dy, x: &x, mean: &mean, rstd: &rstd, weight: &weight, residual: residual.as_deref() };
     let groups = rows.div_ceil(ROWS);
-    let mut dx = vec![0f32; rows * c];
+    let mut dx = Fresh::new(rows * c);
     let wanted = gradients.0.is_some() || gradients.1.is_some();
     let mut partial = vec![0f32; if wanted { groups * 2 * c } else { 0 }]; // of each group dw, then db
     let tasks = dx.par_chunks_mut(ROWS * c).enumerate();
@@ -150,7 +151,7 @@ pub(super) fn backward(
     let part = |offset: usize| partial.chunks_exact(2 * c).map(move |group| &group[offset..offset + c]);
     add("layer_norm dw", gradients.0, part(0))?;
     add("layer_norm db", gradients.1, part(c))?;
-    Tensor::from_vec(dx, (rows, c), &Device::Cpu)
+    Tensor::from_vec(dx.into_vec(), (rows, c), &Device::Cpu)
 }
 
 /// Adds the groups' sums, in order.

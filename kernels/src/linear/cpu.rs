@@ -1,8 +1,9 @@
 //! Linear projection on the CPU: three matrix products, the weight's gradient added in place.
 
+use crate::fresh::Fresh;
 use crate::gradient::Gradient;
 use crate::matmul::{Matrix, Output, Threads, multiply, multiply_raw};
-use crate::storage::{SharedMut, update, view, written};
+use crate::storage::{update, view};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -10,11 +11,11 @@ const OVERWRITE: Output = Output { add: false, scale: 1.0 };
 
 /// A fresh `c (m, n) = a (m, k) b (k, n)`.
 fn product((m, n, k): (usize, usize, usize), a: Matrix, b: Matrix) -> Result<Tensor> {
-    // SAFETY: the product writes all of c, which is m rows of n.
+    let mut c = Fresh::new(m * n);
+    // SAFETY: c is m rows of n, all of which the product writes.
     let c = unsafe {
-        written(m * n, |c| {
-            multiply_raw((m, n, k), SharedMut(c.as_mut_ptr().cast()), n, OVERWRITE, a, b, Threads::Pool);
-        })
+        multiply_raw((m, n, k), c.shared(), n, OVERWRITE, a, b, Threads::Pool);
+        c.written()
     };
     Tensor::from_vec(c, (m, n), &Device::Cpu)
 }

@@ -3,6 +3,7 @@
 pub mod case;
 
 use crate::arguments;
+use crate::fresh::Fresh;
 use crate::storage::{fused, view};
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -25,13 +26,13 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (x, y) = (x.contiguous()?, y.contiguous()?);
     let (a, b) = (view(&x)?, view(&y)?);
     let (a, b): (&[f32], &[f32]) = (&a, &b);
-    let mut sum = vec![0f32; a.len()];
+    let mut sum = Fresh::new(a.len());
     sum.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK))).for_each(|(sum, (a, b))| {
         for i in 0..sum.len() {
             sum[i] = a[i] + b[i];
         }
     });
-    Tensor::from_vec(sum, x.shape(), &Device::Cpu)
+    Tensor::from_vec(sum.into_vec(), x.shape(), &Device::Cpu)
 }
 
 #[cfg(test)]

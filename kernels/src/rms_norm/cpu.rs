@@ -1,6 +1,7 @@
 //! RMS normalisation on the CPU: rows in parallel; the weight's gradient from partial sums per fixed group of rows,
 //! added in the order of the groups, so that the number of threads changes nothing.
 
+use crate::fresh::Fresh;
 use crate::gradient::Gradient;
 use crate::simd;
 use crate::storage::{update, view};
@@ -15,7 +16,7 @@ pub(super) fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, 
     let weight = weight.contiguous()?;
     let (x, w) = (view(x)?, view(&weight)?);
     let (x, w): (&[f32], &[f32]) = (&x, &w);
-    let (mut y, mut rstd) = (vec![0f32; rows * c], vec![0f32; rows]);
+    let (mut y, mut rstd) = (Fresh::new(rows * c), Fresh::new(rows));
     y.par_chunks_mut(ROWS * c).zip(rstd.par_chunks_mut(ROWS)).zip(x.par_chunks(ROWS * c)).for_each(|((y, rstd), x)| {
         simd::run(
             #[inline(always)]
@@ -30,7 +31,10 @@ pub(super) fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, 
             },
         );
     });
-    Ok((Tensor::from_vec(y, (rows, c), &Device::Cpu)?, Tensor::from_vec(rstd, rows, &Device::Cpu)?))
+    Ok((
+        Tensor::from_vec(y.into_vec(), (rows, c), &Device::Cpu)?,
+        Tensor::from_vec(rstd.into_vec(), rows, &Device::Cpu)?,
+    ))
 }
 
 pub(super) fn backward(
@@ -45,7 +49,7 @@ pub(super) fn backward(
     let (dy, x, w, rstd) = (view(dy)?, view(x)?, view(&weight)?, view(rstd)?);
     let (dy, x, w, rstd): (&[f32], &[f32], &[f32], &[f32]) = (&dy, &x, &w, &rstd);
     let groups = rows.div_ceil(ROWS);
-    let mut dx = vec![0f32; rows * c];
+    let mut dx = Fresh::new(rows * c);
     let mut partial = vec![0f32; if gradient.is_some() { groups * c } else { 0 }];
     let tasks =
         dx.par_chunks_mut(ROWS * c).zip(dy.par_chunks(ROWS * c)).zip(x.par_chunks(ROWS * c)).zip(rstd.par_chunks(ROWS));
@@ -76,7 +80,7 @@ pub(super) fn backward(
             Ok(())
         })?;
     }
-    Tensor::from_vec(dx, (rows, c), &Device::Cpu)
+    Tensor::from_vec(dx.into_vec(), (rows, c), &Device::Cpu)
 }
 
 #[inline(always)]

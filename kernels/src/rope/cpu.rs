@@ -1,5 +1,6 @@
 //! Rotation on the CPU: tokens in parallel, one read and one write of x.
 
+use crate::fresh::Fresh;
 use crate::simd;
 use crate::storage::view;
 use candle_core::{Device, Result, Tensor};
@@ -20,7 +21,7 @@ pub(super) fn rotate(
     let (dim, half) = (width / num_heads, cos.dim(1)?);
     let (x, cos, sin) = (view(x)?, view(cos)?, view(sin)?);
     let (x, cos, sin): (&[f32], &[f32], &[f32]) = (&x, &cos, &sin);
-    let mut y = vec![0f32; t * width];
+    let mut y = Fresh::new(t * width);
     let tasks = y.par_chunks_mut(TOKENS * width).zip(x.par_chunks(TOKENS * width)).zip(positions.par_chunks(TOKENS));
     tasks.for_each(|((y, x), positions)| {
         simd::run(
@@ -36,7 +37,7 @@ pub(super) fn rotate(
             },
         );
     });
-    Tensor::from_vec(y, (t, width), &Device::Cpu)
+    Tensor::from_vec(y.into_vec(), (t, width), &Device::Cpu)
 }
 
 #[inline(always)]
