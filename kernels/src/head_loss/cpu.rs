@@ -2,26 +2,27 @@
 
 use super::Options;
 use crate::simd;
-use crate::storage::{update, view};
+use crate::storage::update;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-pub(super) fn nll(logits: &Tensor, targets: &[u32], options: Options) -> Result<Vec<f32>> {
+/// The losses; what was the logits' storage is worked in.
+pub(super) fn nll(logits: Tensor, targets: &[u32], options: Options) -> Result<Vec<f32>> {
     let vocabulary = logits.dim(1)?;
-    let logits = view(logits)?;
-    let logits: &[f32] = &logits;
-    let losses = logits.par_chunks(vocabulary).zip(targets).map_init(Vec::new, |row, (logits, &target)| {
-        row.clear();
-        row.extend_from_slice(logits);
-        simd::run(
-            #[inline(always)]
-            || {
-                cap(row, options.softcap);
-                exponentials(row, target).nll
-            },
-        )
-    });
-    Ok(losses.collect())
+    let mut losses = vec![0f32; targets.len()];
+    update("head_loss", &logits, |values| {
+        values.par_chunks_mut(vocabulary).zip(targets).zip(&mut losses).for_each(|((row, &target), loss)| {
+            simd::run(
+                #[inline(always)]
+                || {
+                    cap(row, options.softcap);
+                    *loss = exponentials(row, target).nll;
+                },
+            );
+        });
+        Ok(())
+    })?;
+    Ok(losses)
 }
 
 /// The losses, and the logits' storage turned into the gradient of `scale * sum(nll + z_loss * lse^2)`:

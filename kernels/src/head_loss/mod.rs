@@ -48,7 +48,7 @@ pub fn nll(h: &Tensor, weight: &Tensor, targets: &[u32], options: Options) -> Re
         let h = h.narrow(0, index * rows, targets.len())?;
         let logits = crate::linear::forward(&h, weight)?;
         losses.extend(if fused(&logits) {
-            cpu::nll(&logits, targets, options)?
+            cpu::nll(logits, targets, options)?
         } else {
             reference::nll(&logits, targets, options)?.to_vec1()?
         });
