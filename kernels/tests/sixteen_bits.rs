@@ -102,7 +102,7 @@ fn norms_gates_rotations_and_embeddings_round_once_and_their_gradients_are_f32()
         assert_same("rstd", &rstd, &wide_rstd);
         let norm = |x: &Tensor, w: &Tensor| {
             let mut gradient = Gradient::new(24, &Device::Cpu).unwrap();
-            (rms_norm::backward(&dy, x, w, &rstd, 1e-5, Some(&mut gradient)).unwrap(), gradient.tensor().clone())
+            (rms_norm::backward(&dy, x, w, &rstd, 1e-5, None, Some(&mut gradient)).unwrap(), gradient.tensor().clone())
         };
         let (narrow, expected) = (norm(&x, &w), norm(&wide(&x), &wide(&w)));
         assert_same("norm dx", &narrow.0, &expected.0);

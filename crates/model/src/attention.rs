@@ -217,7 +217,7 @@ impl Attention {
         (x, statistics): &(Tensor, Statistics),
         grads: &mut Gradients,
     ) -> Result<Tensor> {
-        let dx = norm.backward(&self.norm_rows(dy)?, &self.norm_rows(x)?, statistics, grads)?;
+        let dx = norm.backward(&self.norm_rows(dy)?, &self.norm_rows(x)?, statistics, None, grads)?;
         Ok(dx.reshape(dy.shape())?)
     }
 }

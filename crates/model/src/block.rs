@@ -97,9 +97,8 @@ impl Block {
 
     /// Shapes: x (T, C) -> (T, C), and what the backward pass needs; dropping that frees it.
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Result<(Tensor, Saved)> {
-        let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
-        let (sum, middle, attention) = self.attend(x, context)?;
-        let (y, mlp) = branch(norms, &middle, |x| self.mlp.forward(x))?;
+        let (Attended { sum, middle, normed }, attention) = self.attend(x, context)?;
+        let (y, mlp) = branch(normed, self.post_mlp_norm.as_ref(), &middle, |x| self.mlp.forward(x))?;
         Ok((residual::add(&sum, &y)?, Saved { x: x.clone(), attention, middle, mlp }))
     }
 
@@ -109,29 +108,43 @@ impl Block {
         if self.post_mlp_norm.is_some() {
             return Ok(self.forward(x, context)?.1);
         }
-        let (_, middle, attention) = self.attend(x, context)?;
-        let (normed, before) = self.mlp_norm.as_ref().map(|norm| norm.forward(&middle)).transpose()?.unzip();
+        let (Attended { middle, normed, .. }, attention) = self.attend(x, context)?;
+        let (normed, before) = normed.unzip();
         let inner = self.mlp.saved(normed.as_ref().unwrap_or(&middle))?;
         Ok(Saved { x: x.clone(), attention, middle, mlp: Branch { before, inner, behind: None } })
     }
 
-    /// x with what attention adds, and what the MLP's branch begins with. Shapes: x (T, C) -> (T, C), (T, C).
-    fn attend(&self, x: &Tensor, context: &Context) -> Result<(Tensor, Tensor, Branch<attention::Saved>)> {
-        let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
-        let (attended, attention) = branch(norms, x, |x| self.attention.forward(x, context))?;
-        let sum = residual::add(x, &attended)?;
-        let middle = if self.parallel { x.clone() } else { sum.clone() };
-        Ok((sum, middle, attention))
+    /// The first half of a forward pass. Shapes: x (T, C).
+    fn attend(&self, x: &Tensor, context: &Context) -> Result<(Attended, Branch<attention::Saved>)> {
+        let normed = normed(self.attention_norm.as_ref(), x)?;
+        let behind = self.post_attention_norm.as_ref();
+        let (attended, attention) = branch(normed, behind, x, |x| self.attention.forward(x, context))?;
+        Ok((self.attended(x, &attended)?, attention))
+    }
+
+    /// What follows from the input and what attention adds to it. Shapes: x, attended (T, C).
+    fn attended(&self, x: &Tensor, attended: &Tensor) -> Result<Attended> {
+        match &self.mlp_norm {
+            Some(norm) if !self.parallel => {
+                let (sum, normed) = norm.forward_residual(attended, x)?;
+                Ok(Attended { middle: sum.clone(), sum, normed: Some(normed) })
+            }
+            norm => {
+                let sum = residual::add(x, attended)?;
+                let middle = if self.parallel { x.clone() } else { sum.clone() };
+                Ok(Attended { normed: normed(norm.as_ref(), &middle)?, sum, middle })
+            }
+        }
     }
 
     /// One more token of each of several texts, over the cached keys and values of each, which grow by it.
     /// Shapes: x (texts, C) -> (texts, C).
     pub(crate) fn append(&self, x: &Tensor, caches: &mut [&mut Cache], context: &Context) -> Result<Tensor> {
-        let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
-        let attended = branch(norms, x, |x| Ok((self.attention.append(x, caches, context)?, ())))?.0;
-        let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
-        let sum = residual::add(x, &attended)?;
-        let y = branch(norms, if self.parallel { x } else { &sum }, |x| self.mlp.forward(x))?.0;
+        let normed = normed(self.attention_norm.as_ref(), x)?;
+        let behind = self.post_attention_norm.as_ref();
+        let attended = branch(normed, behind, x, |x| Ok((self.attention.append(x, caches, context)?, ())))?.0;
+        let Attended { sum, middle, normed } = self.attended(x, &attended)?;
+        let y = branch(normed, self.post_mlp_norm.as_ref(), &middle, |x| self.mlp.forward(x))?.0;
         Ok(residual::add(&sum, &y)?)
     }
 
@@ -147,51 +160,66 @@ impl Block {
         let norms = (self.mlp_norm.as_ref(), self.post_mlp_norm.as_ref());
         let inner =
             |dy: &Tensor, x: &Tensor, saved: &mlp::Saved, grads: &mut Gradients| self.mlp.backward(dy, x, saved, grads);
-        let dbranch = branch_backward(norms, dy, &middle, mlp, grads, inner)?;
-        let dsum = residual::add(dy, &dbranch)?;
+        let dsum = branch_backward(norms, dy, dy, &middle, mlp, grads, inner)?;
         let norms = (self.attention_norm.as_ref(), self.post_attention_norm.as_ref());
         let inner = |dy: &Tensor, x: &Tensor, saved: &attention::Saved, grads: &mut Gradients| {
             self.attention.backward(dy, x, saved, context, grads)
         };
         let dattended = if self.parallel { dy } else { &dsum };
-        let dbranch = branch_backward(norms, dattended, &x, attention, grads, inner)?;
-        Ok(residual::add(&dsum, &dbranch)?)
+        branch_backward(norms, dattended, &dsum, &x, attention, grads, inner)
     }
+}
+
+/// Between the branches: the input with what attention adds, and what the MLP's branch begins with, which is the input
+/// where the branches are parallel; that normed, where a norm stands before the MLP. Shapes: (T, C) each.
+struct Attended {
+    sum: Tensor,
+    middle: Tensor,
+    normed: Option<(Tensor, Statistics)>,
+}
+
+/// Shapes: x (T, C) -> (T, C), where there is a norm.
+fn normed(norm: Option<&Norm>, x: &Tensor) -> Result<Option<(Tensor, Statistics)>> {
+    norm.map(|norm| norm.forward(x)).transpose()
+}
+
+/// `inner` of x, or of x normed where that is given, and the norm behind it where there is one.
+/// Shapes: x (T, C) -> (T, C).
+fn branch<S>(
+    normed: Option<(Tensor, Statistics)>,
+    behind: Option<&Norm>,
+    x: &Tensor,
+    inner: impl FnOnce(&Tensor) -> Result<(Tensor, S)>,
+) -> Result<(Tensor, Branch<S>)> {
+    let (normed, before) = normed.unzip();
+    let (y, inner) = inner(normed.as_ref().unwrap_or(x))?;
+    let Some(norm) = behind else { return Ok((y, Branch { before, inner, behind: None })) };
+    let (normed, kept) = norm.forward(&y)?;
+    Ok((normed, Branch { before, inner, behind: Some((y, kept)) }))
 }
 
 /// The norms before and behind a branch.
 type Norms<'a> = (Option<&'a Norm>, Option<&'a Norm>);
 
-/// Norm, `inner`, norm; either norm may not be there. Shapes: x (T, C) -> (T, C).
-fn branch<S>(
-    (before, behind): Norms,
-    x: &Tensor,
-    inner: impl FnOnce(&Tensor) -> Result<(Tensor, S)>,
-) -> Result<(Tensor, Branch<S>)> {
-    let (normed, statistics) = before.map(|norm| norm.forward(x)).transpose()?.unzip();
-    let (y, inner) = inner(normed.as_ref().unwrap_or(x))?;
-    let Some(norm) = behind else { return Ok((y, Branch { before: statistics, inner, behind: None })) };
-    let (normed, kept) = norm.forward(&y)?;
-    Ok((normed, Branch { before: statistics, inner, behind: Some((y, kept)) }))
-}
-
-/// Adds the gradients of a branch and returns its input's. Shapes: dy, x (T, C) -> (T, C).
+/// Adds the gradients of a branch and returns its input's, with `past`, which reaches the input past the branch.
+/// Shapes: dy, past, x (T, C) -> (T, C).
 fn branch_backward<S>(
     (before, behind): Norms,
     dy: &Tensor,
+    past: &Tensor,
     x: &Tensor,
     saved: Branch<S>,
     grads: &mut Gradients,
     inner: impl FnOnce(&Tensor, &Tensor, &S, &mut Gradients) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let behind = match (behind, &saved.behind) {
-        (Some(norm), Some((y, statistics))) => Some(norm.backward(dy, y, statistics, grads)?),
+        (Some(norm), Some((y, statistics))) => Some(norm.backward(dy, y, statistics, None, grads)?),
         _ => None,
     };
-    let normed = before.map(|norm| norm.forward(x)).transpose()?.map(|(normed, _)| normed);
+    let normed = normed(before, x)?.map(|(normed, _)| normed);
     let d = inner(behind.as_ref().unwrap_or(dy), normed.as_ref().unwrap_or(x), &saved.inner, grads)?;
     match (before, &saved.before) {
-        (Some(norm), Some(statistics)) => norm.backward(&d, x, statistics, grads),
-        _ => Ok(d),
+        (Some(norm), Some(statistics)) => norm.backward(&d, x, statistics, Some(past), grads),
+        _ => Ok(residual::add(past, &d)?),
     }
 }

@@ -317,7 +317,7 @@ impl Decoder {
         let loss = head_loss::forward_backward(&normed, head, &next, scale, options, below, gradient)?;
         let Some(dnormed) = loss.dh else { return Ok(loss.nll) };
 
-        let dx = self.final_norm.backward(&dnormed, &x, &statistics, gradients)?;
+        let dx = self.final_norm.backward(&dnormed, &x, &statistics, None, gradients)?;
         let mut dx = rows::scatter(&dx, targets, row.len())?; // (T, C)
         let mut inputs = Vec::new(); // of the blocks of the group that runs
         for (index, block) in self.blocks.iter().enumerate().skip(boundary).rev() {

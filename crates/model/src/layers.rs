@@ -60,15 +60,33 @@ impl Norm {
         Ok((y, Statistics::Rms(rstd)))
     }
 
-    /// Adds the gradients and returns dx. Shapes: dy, x (T, C) -> (T, C).
-    pub(crate) fn backward(&self, dy: &Tensor, x: &Tensor, kept: &Statistics, grads: &mut Gradients) -> Result<Tensor> {
+    /// `x + residual`, and the norm of the sum in the same pass. Shapes: x, residual (T, C) -> (T, C).
+    pub(crate) fn forward_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, (Tensor, Statistics))> {
+        if self.kind == NormKind::Layer {
+            let (sum, layer_norm::Normed { y, statistics }) = layer_norm::forward_residual(x, residual, self.layer())?;
+            return Ok((sum, (y, Statistics::Layer(statistics))));
+        }
+        let (sum, y, rstd) = rms_norm::forward_residual(x, residual, &self.factor()?, self.eps)?;
+        Ok((sum, (y, Statistics::Rms(rstd))))
+    }
+
+    /// Adds the gradients and returns dx, plus the gradient that reaches x past the norm where one is given.
+    /// Shapes: dy, x, residual (T, C) -> (T, C).
+    pub(crate) fn backward(
+        &self,
+        dy: &Tensor,
+        x: &Tensor,
+        kept: &Statistics,
+        residual: Option<&Tensor>,
+        grads: &mut Gradients,
+    ) -> Result<Tensor> {
         if let Some(gradient) = self.bias.as_ref().and_then(|bias| grads.get_mut(&bias.name)) {
             linear::backward_bias(dy, gradient)?;
         }
         let gradient = grads.get_mut(&self.weight.name);
         Ok(match kept {
-            Statistics::Rms(rstd) => rms_norm::backward(dy, x, &self.factor()?, rstd, self.eps, gradient)?,
-            Statistics::Layer(kept) => layer_norm::backward(dy, x, self.layer(), kept, None, gradient, None)?,
+            Statistics::Rms(rstd) => rms_norm::backward(dy, x, &self.factor()?, rstd, self.eps, residual, gradient)?,
+            Statistics::Layer(kept) => layer_norm::backward(dy, x, self.layer(), kept, residual, gradient, None)?,
         })
     }
 
