@@ -11,12 +11,17 @@ use candle_core::{DType, Result, Tensor, bail};
 
 /// Logits that a chunk may hold: 64 MiB of f32.
 const CHUNK_LOGITS: usize = 16 * 1024 * 1024;
-/// Rows of a chunk where the vocabulary is small: enough for the matmuls to run at full speed.
-const CHUNK_ROWS: usize = 256;
+/// Most rows of a chunk, where the vocabulary is small: enough for packing the weight to be a small part of the product.
+const CHUNK_ROWS: usize = 1024;
 
 /// Rows of a chunk for a vocabulary of that size.
 pub(crate) fn chunk_rows(vocabulary: usize) -> usize {
     (CHUNK_LOGITS / vocabulary.max(1)).clamp(1, CHUNK_ROWS)
+}
+
+/// Rows of each chunk of `rows`: as few chunks as may be, all alike.
+fn even_rows(rows: usize, vocabulary: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(chunk_rows(vocabulary)).max(1)).max(1)
 }
 
 /// Bytes of logits that exist at once for a vocabulary of that size, for memory plans.
@@ -43,7 +48,7 @@ pub fn nll(h: &Tensor, weight: &Tensor, targets: &[u32], options: Options) -> Re
         return nll(&wide(h)?, &wide(weight)?, targets, options); // logits stay f32
     }
     let mut losses = Vec::with_capacity(targets.len());
-    let rows = chunk_rows(weight.dim(0)?);
+    let rows = even_rows(targets.len(), weight.dim(0)?);
     for (index, targets) in targets.chunks(rows).enumerate() {
         let h = h.narrow(0, index * rows, targets.len())?;
         let logits = crate::linear::forward(&h, weight)?;
@@ -81,7 +86,7 @@ pub fn forward_backward(
         return forward_backward(&wide(h)?, &wide(weight)?, targets, scale, options, wants_input, gradient);
     }
     let (mut nll, mut dh) = (Vec::with_capacity(targets.len()), Vec::new());
-    let rows = chunk_rows(weight.dim(0)?);
+    let rows = even_rows(targets.len(), weight.dim(0)?);
     for (index, targets) in targets.chunks(rows).enumerate() {
         let h = h.narrow(0, index * rows, targets.len())?;
         let logits = crate::linear::forward(&h, weight)?;

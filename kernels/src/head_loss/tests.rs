@@ -18,7 +18,7 @@ const OPTIONS: [Options; 4] = [
 
 #[test]
 fn loss_and_gradients_match_the_reference_over_several_chunks() {
-    for (n, c, v) in [(1, 8, 3), (5, 16, 131), (300, 12, 67), (258, 4, 151_936)] {
+    for (n, c, v) in [(1, 8, 3), (5, 16, 131), (1100, 12, 67), (258, 4, 151_936)] {
         for options in OPTIONS.into_iter().take(if v > 1000 { 1 } else { 4 }) {
             let (h, w) = ((random(&[n, c], 1) * 3.0).unwrap(), random(&[v, c], 2));
             let (targets, scale) = (targets(n, v), 1.0 / n as f32);
@@ -37,6 +37,20 @@ fn loss_and_gradients_match_the_reference_over_several_chunks() {
             assert_close("dW", &(gradient.tensor() * n as f64).unwrap(), &(&expected[1] * n as f64).unwrap(), 2e-6);
         }
     }
+}
+
+#[test]
+fn chunks_are_few_and_alike_and_hold_no_more_logits_than_planned() {
+    let sizes = |rows: usize, vocabulary| {
+        let targets: Vec<u32> = vec![0; rows];
+        targets.chunks(even_rows(rows, vocabulary)).map(<[u32]>::len).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(512, 49_152), [256, 256]);
+    assert_eq!(sizes(700, 49_152), [234, 234, 232]);
+    assert_eq!(sizes(1025, 67), [513, 512]);
+    assert_eq!(sizes(3, 67), [3]);
+    assert!(sizes(0, 67).is_empty());
+    assert!(sizes(258, 151_936).iter().all(|rows| rows * 151_936 * 4 <= chunk_bytes(151_936)));
 }
 
 #[test]
