@@ -232,7 +232,7 @@ impl JobFolder {
         file.rewind()?;
         file.write_all(std::process::id().to_string().as_bytes())?;
         file.flush()?;
-        Ok(JobLock { _file: file })
+        Ok(JobLock { file })
     }
 
     /// Whether a process runs in the folder at this moment.
@@ -241,8 +241,12 @@ impl JobFolder {
     /// The disk.
     pub fn is_locked(&self) -> Result<bool, FolderError> {
         // Shared, so that two who ask at once don't take each other for a run.
-        match self.open_lock()?.try_lock_shared() {
-            Ok(()) => Ok(false),
+        let file = self.open_lock()?;
+        match file.try_lock_shared() {
+            Ok(()) => {
+                file.unlock()?; // as `JobLock` does
+                Ok(false)
+            }
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
@@ -264,7 +268,15 @@ fn holder(file: &mut fs_err::File) -> String {
 /// This process's claim on a job's folder. The `lock` file stays; only the claim on it ends with the guard.
 #[derive(Debug)]
 pub struct JobLock {
-    _file: fs_err::File,
+    file: fs_err::File,
+}
+
+impl Drop for JobLock {
+    /// Gives the claim back: closing the file alone leaves it to a child process that is being started at this moment
+    /// and has the open file until it runs its program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock(); // the file is closed next, whatever this said
+    }
 }
 
 /// Writes a value as indented JSON with a final newline, atomically.
