@@ -19,8 +19,8 @@ pub(super) fn forward(x: &Tensor, form: Form) -> Result<Tensor> {
 
 pub(super) fn backward(dy: &Tensor, x: &Tensor, form: Form) -> Result<Tensor> {
     match form {
-        Form::Erf => map_backward(dy, x, scalar::erf_both),
-        Form::Tanh => map_backward(dy, x, scalar::tanh_both),
+        Form::Erf => map_backward(dy, x, scalar::erf_below, scalar::erf_slope),
+        Form::Tanh => map_backward(dy, x, |x| scalar::tanh_both(x).1, |_, slope| slope),
     }
 }
 
@@ -44,7 +44,12 @@ fn map(x: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
 }
 
 #[inline(always)]
-fn map_backward(dy: &Tensor, x: &Tensor, both: impl Fn(f32) -> (f32, f32) + Sync) -> Result<Tensor> {
+fn map_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    begin: impl Fn(f32) -> f32 + Sync,
+    slope: impl Fn(f32, f32) -> f32 + Sync,
+) -> Result<Tensor> {
     let (d, values) = (view(dy)?, view(x)?);
     let (d, values): (&[f32], &[f32]) = (&d, &values);
     let mut dx = Fresh::new(values.len());
@@ -54,7 +59,10 @@ fn map_backward(dy: &Tensor, x: &Tensor, both: impl Fn(f32) -> (f32, f32) + Sync
             || {
                 let (d, x) = (&d[..dx.len()], &x[..dx.len()]);
                 for i in 0..dx.len() {
-                    dx[i] = d[i] * both(x[i]).1;
+                    dx[i] = begin(x[i]);
+                }
+                for i in 0..dx.len() {
+                    dx[i] = d[i] * slope(x[i], dx[i]); // a loop with both exponentials isn't vectorised
                 }
             },
         );

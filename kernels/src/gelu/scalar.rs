@@ -44,9 +44,21 @@ pub(crate) fn erf_value(x: f32) -> f32 {
 /// The value and the derivative `Phi(x) + x * phi(x)`.
 #[inline(always)]
 pub(crate) fn erf_both(x: f32) -> (f32, f32) {
+    let below = erf_below(x);
+    (x * below, erf_slope(x, below))
+}
+
+/// `Phi(x)`: the derivative's first half.
+#[inline(always)]
+pub(crate) fn erf_below(x: f32) -> f32 {
+    normal_below(x.clamp(-FLAT, FLAT))
+}
+
+/// The derivative, from its first half.
+#[inline(always)]
+pub(crate) fn erf_slope(x: f32, below: f32) -> f32 {
     let limited = x.clamp(-FLAT, FLAT);
-    let below = normal_below(limited);
-    (x * below, below + limited * INV_SQRT_TAU * exp(-0.5 * limited * limited))
+    below + limited * INV_SQRT_TAU * exp(-0.5 * limited * limited)
 }
 
 /// `x / 2 * (1 + tanh(u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`: the probability is `sigmoid(2 u)`.
