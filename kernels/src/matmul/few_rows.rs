@@ -164,12 +164,14 @@ macro_rules! kernel {
                 }
                 let scale = $splat(part.output.scale);
                 for r in 0..ROWS {
-                    let c = std::slice::from_raw_parts_mut(part.c.add(r * part.c_row), part.columns);
+                    let c = part.c.add(r * part.c_row);
                     let mut row = [0f32; $lanes];
-                    row[..c.len()].copy_from_slice(c);
+                    if part.output.add {
+                        std::ptr::copy_nonoverlapping(c, row.as_mut_ptr(), part.columns); // else it may be no value yet
+                    }
                     let before = if part.output.add { $load(row.as_ptr()) } else { $zero };
                     $store(row.as_mut_ptr(), $fma(scale, sums[r], before));
-                    c.copy_from_slice(&row[..c.len()]);
+                    std::ptr::copy_nonoverlapping(row.as_ptr(), c, part.columns);
                 }
             }
         }

@@ -132,6 +132,9 @@ pub(super) unsafe fn run(isa: Isa, shape: Shape, rows: usize, part: &Part) {
 /// unasked: with AVX-512, and there 8 % of the product's time. AVX2's kernel gains nothing.
 const AHEAD: usize = 3;
 
+/// f32 values of a line of the cache.
+pub(super) const LINE: usize = 16;
+
 /// Asks for the line of the cache at `from`, which may lie behind the end; nothing where Rust has no such hint.
 #[inline(always)]
 pub(super) fn fetch(from: *const f32) {
@@ -181,15 +184,17 @@ macro_rules! kernel {
                     return;
                 }
                 for r in 0..ROWS {
-                    let c = std::slice::from_raw_parts_mut(part.c.add(r * part.c_row), part.columns);
+                    let c = part.c.add(r * part.c_row);
                     let mut row = [0f32; VECTORS_MOST * $lanes];
-                    row[..c.len()].copy_from_slice(c);
+                    if part.output.add {
+                        std::ptr::copy_nonoverlapping(c, row.as_mut_ptr(), part.columns); // else it may be no value yet
+                    }
                     for v in 0..VECTORS {
                         let at = row.as_mut_ptr().add(v * $lanes);
                         let before = if part.output.add { $load(at) } else { $zero };
                         $store(at, $fma(scale, sums[r][v], before));
                     }
-                    c.copy_from_slice(&row[..c.len()]);
+                    std::ptr::copy_nonoverlapping(row.as_ptr(), c, part.columns);
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! ([`few_rows`]). Every value of C is summed in the order of k, in blocks of k that depend on k alone: its bits depend
 //! neither on the other rows and columns, nor on the number of threads (R10). The `gemm` crate sums a row differently
 //! where there are few of them, which cost rows of zeros, and packs A on one thread. On two cores this product has its
-//! speed or up to a fifth more on a small decoder's projections, a twentieth less on the head's (docs/log.md).
+//! speed or up to a fifth more on a small decoder's projections, a little less for the head's logits (docs/log.md).
 //!
 //! Left out: other types than f32, products of batches.
 

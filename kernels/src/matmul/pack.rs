@@ -1,8 +1,7 @@
 //! Copies of the operands in the order in which the kernel reads them.
 
 use super::Matrix;
-use super::kernel::{Isa, fetch};
-use super::plan::LINE;
+use super::kernel::{Isa, LINE, fetch};
 use std::ops::Range;
 
 /// Rows of the source that are fetched ahead: parts of rows that lie apart are not foreseen by the processor. 4 to 8 % of

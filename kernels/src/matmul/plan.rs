@@ -1,6 +1,6 @@
 //! How a product that packs B is cut into tasks, and what a task does.
 
-use super::kernel::{self, Isa, Shape};
+use super::kernel::{self, Isa, LINE, Shape};
 use super::{MOST_DEPTH, Matrix, Output, Threads, pack};
 use crate::storage::SharedMut;
 use rayon::prelude::*;
@@ -207,6 +207,3 @@ impl Rows<'_> {
         }
     }
 }
-
-/// f32 values of a line of the cache.
-pub(super) const LINE: usize = 16;
