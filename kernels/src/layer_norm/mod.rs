@@ -69,8 +69,10 @@ pub fn forward_residual(x: &Tensor, residual: &Tensor, norm: Norm) -> Result<(Te
         bail!("layer_norm: x {:?} and residual {:?}", x.shape(), residual.shape())
     }
     if norm.fused(x) && fused(residual) && x.elem_count() > 0 {
-        let (sum, normed) = cpu::forward(&x.contiguous()?, Some(&residual.contiguous()?), norm)?;
-        return Ok((sum.unwrap_or_else(|| x.clone()), normed));
+        let (Some(sum), normed) = cpu::forward(&x.contiguous()?, Some(&residual.contiguous()?), norm)? else {
+            bail!("layer_norm: no residual sum came back")
+        };
+        return Ok((sum, normed));
     }
     let sum = crate::residual::add(x, residual)?;
     let normed = forward(&sum, norm)?;

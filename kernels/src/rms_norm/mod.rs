@@ -36,8 +36,10 @@ pub fn forward_residual(x: &Tensor, residual: &Tensor, weight: &Tensor, eps: f32
     check(x, weight)?;
     check_residual(x, residual)?;
     if fused(x) && fused(weight) && fused(residual) && x.elem_count() > 0 {
-        let (sum, y, rstd) = cpu::forward(&x.contiguous()?, Some(&residual.contiguous()?), weight, eps)?;
-        return Ok((sum.unwrap_or_else(|| x.clone()), y, rstd));
+        let (Some(sum), y, rstd) = cpu::forward(&x.contiguous()?, Some(&residual.contiguous()?), weight, eps)? else {
+            bail!("rms_norm: no residual sum came back")
+        };
+        return Ok((sum, y, rstd));
     }
     let sum = crate::residual::add(x, residual)?;
     let (y, rstd) = forward(&sum, weight, eps)?;
