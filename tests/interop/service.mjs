@@ -32,7 +32,7 @@ assert.match($metadata.requestId, /^[0-9a-f-]{36}$/);
 const listed = await client.send(new ListModelCustomizationJobsCommand({ nameContains: "javascript" }));
 const [job] = listed.modelCustomizationJobSummaries;
 assert.equal(job.jobArn, jobArn);
-assert.equal(job.status, "InProgress");
+assert.ok(["InProgress", "Completed"].includes(job.status), job.status); // it is short
 assert.ok(job.creationTime instanceof Date && Math.abs(Date.now() - job.creationTime) < 60_000, `${job.creationTime}`);
 const again = client.send(new CreateModelCustomizationJobCommand(request));
 await assert.rejects(again, { name: "ValidationException", message: "The provided job name is currently in use." });

@@ -239,6 +239,20 @@ pub fn is_example(location: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Makes an output folder and tries to write in it, as Bedrock does in a bucket; nothing but the folder stays. The file has
+/// a name of its own: two jobs may try the same folder at once.
+///
+/// # Errors
+/// Nothing can be written there.
+pub fn try_folder(folder: &Path) -> std::io::Result<()> {
+    fs_err::create_dir_all(folder)?;
+    let trial = tempfile::Builder::new().prefix(".write_access_check_file.").suffix(".tmp").tempfile_in(folder)?;
+    match trial.close() {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The folder that paths of a request file are relative to.
 pub fn folder_of(request_file: &Path) -> PathBuf {
     match request_file.parent() {
@@ -267,6 +281,20 @@ mod tests {
         assert_eq!(path("~/train.jsonl"), Path::new("/requests/~/train.jsonl"));
         #[cfg(unix)]
         assert_eq!(path("/elsewhere/train.jsonl"), Path::new("/elsewhere/train.jsonl"));
+    }
+
+    #[test]
+    fn two_jobs_may_try_one_output_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("a/b");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..200).for_each(|_| try_folder(&folder).unwrap()));
+            }
+        });
+        assert_eq!(fs_err::read_dir(&folder).unwrap().count(), 0, "nothing stays");
+        fs_err::write(folder.join("file"), "").unwrap();
+        assert!(try_folder(&folder.join("file/out")).is_err());
     }
 
     #[test]

@@ -271,10 +271,7 @@ fn writable_output(request: &Request, locations: &Locations, folder: &JobFolder)
         }
         None => folder.root().join("output"),
     };
-    let test = output.join(".write_access_check_file.tmp");
-    fs_err::create_dir_all(&output)
-        .and_then(|()| fs_err::write(&test, b""))
-        .and_then(|()| fs_err::remove_file(&test))
+    location::try_folder(&output)
         .with_context(|| format!("outputDataConfig: `{}` can't be written to", output.display()))?;
     Ok(output)
 }

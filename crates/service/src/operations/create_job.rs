@@ -2,7 +2,7 @@
 //! training are the job's.
 
 use axum::http::StatusCode;
-use outcrop_job::location::LocationError;
+use outcrop_job::location::{LocationError, try_folder};
 use outcrop_job::request::{Constraint, CustomizationType, Origin as From, RequestError};
 use outcrop_job::{Hyperparameters, JobFolder, JobStatus, Locations, Request, aliases::Aliases, home, names};
 use serde_json::{Value, json};
@@ -182,11 +182,7 @@ pub(super) fn writable(locations: &Locations, uri: &str) -> Result<(), ApiError>
         Ok(()) if locations.is_remote(uri) => return Ok(()),
         Ok(()) => {}
     }
-    let file = folder.join(".write_access_check_file.tmp");
-    let tried = fs_err::create_dir_all(&folder)
-        .and_then(|()| fs_err::write(&file, b""))
-        .and_then(|()| fs_err::remove_file(&file));
-    tried.map_err(|_| refused())
+    try_folder(&folder).map_err(|_| refused())
 }
 
 /// One file of records. Errors: it isn't there, or is a folder.

@@ -118,8 +118,8 @@ fn walk(folder: &Path, key: &str, prefix: &str, found: &mut BTreeMap<String, Fac
 pub(super) fn holds_files(folder: &Path) -> S3Result<bool> {
     for entry in fs_err::read_dir(folder).map_err(from_io)? {
         let path = entry.map_err(from_io)?.path();
-        let is_dir = fs_err::symlink_metadata(&path).map_err(from_io)?.is_dir();
-        if !is_dir || holds_files(&path)? {
+        let Ok(metadata) = fs_err::symlink_metadata(&path) else { continue }; // deleted meanwhile
+        if !metadata.is_dir() || holds_files(&path)? {
             return Ok(true);
         }
     }
