@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 /// The kept work of one preparation.
 pub(crate) struct Journal {
     folder: PathBuf,
-    _lock: fs_err::File,
+    lock: fs_err::File,
 }
 
 impl Journal {
@@ -26,7 +26,7 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let journal = Self { folder: folder.join("partial"), _lock: lock };
+        let journal = Self { folder: folder.join("partial"), lock };
         fs_err::create_dir_all(&journal.folder)?;
         Ok(Some(journal))
     }
@@ -60,6 +60,13 @@ impl Journal {
     /// Forgets the work; the lock is released.
     pub(crate) fn end(self) -> io::Result<()> {
         fs_err::remove_dir_all(&self.folder)
+    }
+}
+
+impl Drop for Journal {
+    /// Closing the file alone would leave the lock to a child process that is being started at this moment.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock(); // the file is closed next, whatever this said
     }
 }
 

@@ -1,23 +1,18 @@
-//! A job's folder: where its files are, that one process at a time runs in it, and what its status is.
+//! A job's folder: where its files are, who runs in it, and what its status is.
 
-use std::fs::TryLockError;
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::atomic::write_atomic;
+use crate::claim::Claim;
 use crate::event::Record;
 use crate::event_log::{EventError, read_events};
 use crate::home::HomeError;
 use crate::plan::SavedPlan;
 use crate::{JobStatus, Plan, Request};
-
-/// How long `lock` waits for one who only asks whether the folder is locked: tries times pause.
-const LOCK_TRIES: u32 = 5;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The folder of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,26 +208,10 @@ impl JobFolder {
     ///
     /// # Errors
     /// Another process has it; the disk.
-    pub fn lock(&self) -> Result<JobLock, FolderError> {
-        let mut file = self.open_lock()?;
-        let mut tries = 0;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                // `is_locked` of another process holds the lock for a moment.
-                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(FolderError::Locked { path: self.root.clone(), pid: holder(&mut file) });
-                }
-                Err(TryLockError::Error(error)) => return Err(error.into()),
-            }
-            tries += 1;
-        }
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(std::process::id().to_string().as_bytes())?;
-        file.flush()?;
-        Ok(JobLock { file })
+    pub fn lock(&self) -> Result<Claim, FolderError> {
+        let path = self.lock_path();
+        let locked = || FolderError::Locked { path: self.root.clone(), pid: Claim::holder(&path) };
+        Claim::take(&path)?.ok_or_else(locked)
     }
 
     /// Whether a process runs in the folder at this moment.
@@ -240,42 +219,7 @@ impl JobFolder {
     /// # Errors
     /// The disk.
     pub fn is_locked(&self) -> Result<bool, FolderError> {
-        // Shared, so that two who ask at once don't take each other for a run.
-        let file = self.open_lock()?;
-        match file.try_lock_shared() {
-            Ok(()) => {
-                file.unlock()?; // as `JobLock` does
-                Ok(false)
-            }
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(error)) => Err(error.into()),
-        }
-    }
-
-    fn open_lock(&self) -> io::Result<fs_err::File> {
-        fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.lock_path())
-    }
-}
-
-/// The process id in a held lock file. Windows doesn't let others read a locked file; the id is `unknown` then.
-fn holder(file: &mut fs_err::File) -> String {
-    let mut text = String::new();
-    let read = file.take(32).read_to_string(&mut text);
-    let pid = text.trim();
-    if read.is_err() || pid.is_empty() { "unknown".to_string() } else { pid.to_string() }
-}
-
-/// This process's claim on a job's folder. The `lock` file stays; only the claim on it ends with the guard.
-#[derive(Debug)]
-pub struct JobLock {
-    file: fs_err::File,
-}
-
-impl Drop for JobLock {
-    /// Gives the claim back: closing the file alone leaves it to a child process that is being started at this moment
-    /// and has the open file until it runs its program.
-    fn drop(&mut self) {
-        let _ = self.file.unlock(); // the file is closed next, whatever this said
+        Ok(Claim::is_taken(&self.lock_path())?)
     }
 }
 
@@ -381,24 +325,13 @@ mod tests {
             .spawn()
             .unwrap();
         let mut ready = [0; 6];
-        child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
         assert!(folder.is_locked().unwrap());
         let error = folder.lock().unwrap_err().to_string();
         assert!(error.ends_with(&format!("is being run by process {}; wait for it or stop it", child.id())), "{error}");
         child.kill().unwrap();
         child.wait().unwrap();
         drop(folder.lock().unwrap());
-    }
-
-    #[test]
-    fn asking_whether_a_folder_is_locked_keeps_no_run_out() {
-        let (_outside, folder) = new_job();
-        let other = folder.clone();
-        let asking = std::thread::spawn(move || (0..2000).filter(|_| other.is_locked().unwrap()).count());
-        for _ in 0..50 {
-            drop(folder.lock().unwrap());
-        }
-        asking.join().unwrap();
     }
 
     #[test]

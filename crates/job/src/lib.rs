@@ -6,6 +6,7 @@ pub mod aliases;
 pub mod artifacts;
 pub mod atomic;
 pub mod bases;
+pub mod claim;
 pub mod content_hash;
 pub mod describe;
 pub mod event;

@@ -1,10 +1,10 @@
 //! The process of the service: one for a home, a socket, the supervisor, an end on Ctrl-C that leaves jobs running.
 
-use std::fs::TryLockError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use outcrop_job::Home;
+use outcrop_job::claim::Claim;
 
 use crate::connections;
 use crate::operations::create_model;
@@ -58,7 +58,7 @@ pub fn serve(home: Home, options: Options) -> Result<(), ServeError> {
     if !options.listen.ip().is_loopback() && options.settings.credentials.is_none() {
         return Err(ServeError::Open(options.listen));
     }
-    let _lock = lock(&home)?;
+    let _claim = claim(&home)?;
     let state = AppState::open(home, options.settings)?;
     state.sync()?;
     create_model::fail_unfinished(&state)?;
@@ -80,18 +80,13 @@ pub fn serve(home: Home, options: Options) -> Result<(), ServeError> {
 }
 
 /// The claim on a home, until it is dropped or the process ends.
-fn lock(home: &Home) -> Result<fs_err::File, ServeError> {
-    let file = open_lock(home)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ServeError::Running(home.root().to_path_buf())),
-        Err(TryLockError::Error(error)) => Err(error.into()),
-    }
+fn claim(home: &Home) -> Result<Claim, ServeError> {
+    fs_err::create_dir_all(home.root())?;
+    Claim::take(&lock_path(home))?.ok_or_else(|| ServeError::Running(home.root().to_path_buf()))
 }
 
-fn open_lock(home: &Home) -> std::io::Result<fs_err::File> {
-    fs_err::create_dir_all(home.root())?;
-    fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(home.root().join("serve.lock"))
+fn lock_path(home: &Home) -> PathBuf {
+    home.root().join("serve.lock")
 }
 
 /// Whether a service runs on this home.
@@ -99,12 +94,7 @@ fn open_lock(home: &Home) -> std::io::Result<fs_err::File> {
 /// # Errors
 /// The disk.
 pub fn is_running(home: &Home) -> Result<bool, ServeError> {
-    // Shared, so that two who ask at once don't take each other for a service.
-    match open_lock(home)?.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error.into()),
-    }
+    Ok(Claim::is_taken(&lock_path(home))?)
 }
 
 /// Runs the jobs that wait, on this thread, until the job `id` has ended: what `serve` does for a home, for one that has
@@ -118,7 +108,7 @@ pub fn run_to_end(
     id: &str,
     each: &mut dyn FnMut() -> Result<(), ApiError>,
 ) -> Result<(), ServeError> {
-    let _lock = lock(state.home())?;
+    let _claim = claim(state.home())?;
     Ok(Supervisor::run_until(state.clone(), launch, id, each)?)
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::bases::Bases;
+use crate::claim::Claim;
 use crate::event_log::EventError;
 use crate::folder::FolderError;
 use crate::home::is_id;
@@ -160,7 +161,7 @@ pub fn remove(home: &Home, paths: &[String]) -> Result<Removed, PruneError> {
     let mut removed = Removed::default();
     for path in paths {
         // Held until the next path's turn: no process begins in the job's folder, nor prepares into the cache's.
-        let Some(_claim) = claim(home, path)? else {
+        let Some(_kept) = keep(home, path)? else {
             removed.passed_over.push(path.clone());
             continue;
         };
@@ -184,32 +185,26 @@ fn survey_claimed(home: &Home, path: &str) -> Result<Option<Removable>, PruneErr
     Ok(survey(home)?.removable.into_iter().find(|item| item.path == path))
 }
 
-/// What keeps a path to this process.
-struct Claim {
-    _file: Option<fs_err::File>,
+/// What keeps others from taking a path; nothing where no process was ever at it.
+struct Kept {
+    _claim: Option<Claim>,
 }
 
-/// Claims what `path` belongs to; None where another process has it, or the path leads out of the home.
-fn claim(home: &Home, path: &str) -> Result<Option<Claim>, PruneError> {
+/// Keeps what `path` belongs to; None where another process has it, or the path leads out of the home.
+fn keep(home: &Home, path: &str) -> Result<Option<Kept>, PruneError> {
     let parts: Vec<&str> = path.split('/').collect();
     let lock = match parts.as_slice() {
         ["jobs", id, ..] if is_id(id) => home.jobs_dir().join(id).join("lock"),
         ["cache", "shards", name] => home.cache_dir().join("shards").join(name).join("lock"),
-        _ => return Ok(Some(Claim { _file: None })),
+        _ => return Ok(Some(Kept { _claim: None })),
     };
     if !lock.parent().is_some_and(Path::is_dir) {
         return Ok(None);
     }
     // What has no lock yet, no process was ever at; making one would only make it look young.
-    let file = match fs_err::OpenOptions::new().read(true).write(true).open(lock) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Claim { _file: None })),
-        file => file?,
-    };
-    // Shared, as `JobFolder::is_locked` asks: a run wants it alone and waits or goes away.
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(Claim { _file: Some(file) })),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    match Claim::share(&lock) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Kept { _claim: None })),
+        shared => Ok(shared?.map(|claim| Kept { _claim: Some(claim) })),
     }
 }
 
@@ -316,16 +311,7 @@ fn caches(home: &Home, running: Option<&str>, survey: &mut Survey) -> Result<(),
 
 /// Whether `outcrop data prepare`, which has no job, is at a shard.
 fn is_preparing(folder: &Path) -> io::Result<bool> {
-    match fs_err::File::open(folder.join("lock")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
-            Ok(false)
-        }
-        file => match file?.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(true),
-            Err(std::fs::TryLockError::Error(error)) => Err(error),
-        },
-    }
+    Claim::is_taken(&folder.join("lock"))
 }
 
 /// Temporary folders of sweeps and rehearsals whose process was killed.

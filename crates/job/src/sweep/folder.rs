@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{SweepPlan, SweepRequest, TrialResult};
 use crate::atomic::write_atomic;
+use crate::claim::Claim;
 use crate::folder::{FolderError, read_json, write_json};
 use crate::home::{HomeError, is_id};
 use crate::{Home, JobFolder};
@@ -32,8 +33,13 @@ pub enum SweepError {
     #[error("{0}")]
     Request(#[from] crate::request::RequestError),
     /// Another process runs it.
-    #[error("the sweep in `{}` is being run by another process; wait for it or stop it", .0.display())]
-    Locked(PathBuf),
+    #[error("the sweep in `{}` is being run by process {pid}; wait for it or stop it", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Its process id, or `unknown`.
+        pid: String,
+    },
     /// A line of `trials.jsonl`.
     #[error("{}:{line}: {message}; restore the file", path.display())]
     Line {
@@ -53,12 +59,6 @@ pub enum SweepError {
 #[derive(Debug, Clone)]
 pub struct SweepFolder {
     root: PathBuf,
-}
-
-/// Held while a process runs the sweep.
-#[derive(Debug)]
-pub struct SweepLock {
-    _file: fs_err::File,
 }
 
 impl SweepFolder {
@@ -194,14 +194,11 @@ impl SweepFolder {
     /// Claims the sweep for this process until the guard is dropped or the process ends.
     ///
     /// # Errors
-    /// Another process has it.
-    pub fn lock(&self) -> Result<SweepLock, SweepError> {
-        let file = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(self.root.join("lock"))?;
-        match file.file().try_lock() {
-            Ok(()) => Ok(SweepLock { _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(SweepError::Locked(self.root.clone())),
-            Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
-        }
+    /// Another process has it; the disk.
+    pub fn lock(&self) -> Result<Claim, SweepError> {
+        let path = self.lock_path();
+        let locked = || SweepError::Locked { path: self.root.clone(), pid: Claim::holder(&path) };
+        Claim::take(&path)?.ok_or_else(locked)
     }
 
     /// Whether a process runs the sweep at this moment.
@@ -209,11 +206,11 @@ impl SweepFolder {
     /// # Errors
     /// The disk.
     pub fn is_locked(&self) -> Result<bool, SweepError> {
-        match self.lock() {
-            Ok(_) => Ok(false),
-            Err(SweepError::Locked(_)) => Ok(true),
-            Err(error) => Err(error),
-        }
+        Ok(Claim::is_taken(&self.lock_path())?)
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.root.join("lock")
     }
 
     /// Marks a job as a trial of the sweep `id`.
@@ -296,7 +293,7 @@ mod tests {
         assert!(!sweep.is_locked().unwrap());
         let lock = sweep.lock().unwrap();
         assert!(sweep.is_locked().unwrap());
-        assert!(matches!(sweep.lock(), Err(SweepError::Locked(_))));
+        assert!(matches!(sweep.lock(), Err(SweepError::Locked { .. })));
         drop(lock);
         assert!(sweep.lock().is_ok());
     }

@@ -5,6 +5,6 @@ mod folder;
 mod record;
 mod request;
 
-pub use folder::{SweepError, SweepFolder, SweepLock};
+pub use folder::{SweepError, SweepFolder};
 pub use record::{Change, EpochLoss, RunPlan, SweepPlan, TrialPlan, TrialResult, TrialStatus};
 pub use request::{MOST_TRIALS, SweepRequest, VARYING, Varied};

@@ -3,11 +3,11 @@
 //! no service was there is run again; the scores it had are in the cache.
 
 use std::collections::BTreeMap;
-use std::fs::TryLockError;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use outcrop_job::JobStatus;
+use outcrop_job::claim::Claim;
 
 use super::{REPORT, folder, results};
 use crate::store::{Evaluation, Phase};
@@ -53,9 +53,9 @@ impl Runner {
         }
         let ended = match self.running.get_mut(&job.id) {
             Some(Process::Own(child)) => child.try_wait()?.map(Some),
-            Some(Process::Adopted) if is_locked(&folder)? => None,
+            Some(Process::Adopted) if Claim::is_taken(&folder.join(LOCK))? => None,
             Some(Process::Adopted) => Some(None),
-            None if is_locked(&folder)? => {
+            None if Claim::is_taken(&folder.join(LOCK))? => {
                 self.running.insert(job.id.clone(), Process::Adopted);
                 None
             }
@@ -109,7 +109,7 @@ fn spawn(state: &AppState, launch: &Launch, job: &Evaluation, folder: &Path) -> 
         fs_err::remove_dir_all(&reports)?; // what an earlier try left counts for nothing
     }
     let log = fs_err::OpenOptions::new().append(true).create(true).open(folder.join(LOG))?.into_parts().0;
-    let lock = open_lock(folder)?;
+    let lock = fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(LOCK))?;
     lock.try_lock()?;
     let mut command = Command::new(&launch.program);
     command.arg("eval").args(["--base", &job.work.base]).arg("--model");
@@ -119,7 +119,7 @@ fn spawn(state: &AppState, launch: &Launch, job: &Evaluation, folder: &Path) -> 
         command.args(["--device", device]);
     }
     command.env(outcrop_job::home::HOME_VARIABLE, state.home().root()).current_dir(folder);
-    command.stdin(Stdio::from(lock)).stdout(log.try_clone()?).stderr(log);
+    command.stdin(Stdio::from(lock.into_parts().0)).stdout(log.try_clone()?).stderr(log);
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt;
@@ -128,22 +128,6 @@ fn spawn(state: &AppState, launch: &Launch, job: &Evaluation, folder: &Path) -> 
     let child = command.spawn()?;
     lower_priority(child.id(), launch.niceness);
     Ok(child)
-}
-
-fn open_lock(folder: &Path) -> std::io::Result<std::fs::File> {
-    let file = fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(LOCK))?;
-    Ok(file.into_parts().0)
-}
-
-fn is_locked(folder: &Path) -> Result<bool, ApiError> {
-    if !folder.join(LOCK).exists() {
-        return Ok(false);
-    }
-    match open_lock(folder)?.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error.into()),
-    }
 }
 
 /// Writes down how an evaluation ended. `exit` is unknown where the process was another service's child.

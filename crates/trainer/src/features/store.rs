@@ -6,11 +6,11 @@ use crate::recorder::Recorder;
 use crate::{Result, TrainError};
 use candle_core::{Device, Tensor};
 use outcrop_data::{Batch, Shard};
+use outcrop_job::claim::Claim;
 use outcrop_job::{Event, atomic, content_hash};
 use outcrop_model::{Decoder, MappedRows, Row};
-use std::fs::TryLockError;
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -88,15 +88,20 @@ impl Store {
 
 /// Waits until nobody else fills the store: the trunk runs once, whoever needs its output. Two fillers would do no harm
 /// but waste, so a disk that knows no locks is let pass.
-fn claim(folder: &Path, recorder: &mut Recorder) -> Result<fs_err::File> {
-    let file = recorder.retry_when_full(|_| Ok(fs_err::File::create(folder.join("store.lock"))?))?;
+fn claim(folder: &Path, recorder: &mut Recorder) -> Result<Option<Claim>> {
+    let path = folder.join("store.lock");
     loop {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
-            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => return Err(error.into()),
-            _ => return Ok(file),
+        let turn = recorder.retry_when_full(|_| match Claim::take(&path) {
+            Ok(Some(claim)) => Ok(ControlFlow::Break(Some(claim))),
+            Ok(None) => Ok(ControlFlow::Continue(())),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(ControlFlow::Break(None)),
+            Err(error) => Err(error.into()),
+        })?;
+        if let ControlFlow::Break(claim) = turn {
+            return Ok(claim);
         }
         go_on(recorder)?;
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
