@@ -10,6 +10,9 @@ use std::sync::OnceLock;
 /// Values that share a magnitude.
 pub const BLOCK: usize = 256;
 
+/// More than the upper 16 bits of 1.0.
+const CELLS: usize = 1 << 14;
+
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codebook {
@@ -37,7 +40,9 @@ pub(super) struct Table {
     /// Between the magnitudes of steps k and k + 1 from zero; infinite behind the last.
     middles: [f32; 256],
     /// By the upper 16 bits of a share: the steps of the smallest share with these bits. A cell has one middle at most.
-    cells: Vec<u8>,
+    /// u32 for gathers, and a power of two of them, so that a mask is all the check that an index needs; of the 64 KiB
+    /// those of seven decades are used, 12 KiB.
+    cells: Box<[u32; CELLS]>,
     /// Code of zero.
     zero: u8,
 }
@@ -75,16 +80,19 @@ impl Table {
         for (middle, pair) in middles.iter_mut().zip(values[negative..].windows(2)) {
             *middle = (pair[0] + pair[1]) / 2.0;
         }
-        let steps = |share: f32| middles.partition_point(|middle| *middle < share) as u8;
-        let cells = (0..=1f32.to_bits() >> 16).map(|upper| steps(f32::from_bits(upper << 16))).collect();
+        let mut cells = Box::new([0; CELLS]);
+        for (cell, upper) in cells.iter_mut().zip(0..=1f32.to_bits() >> 16) {
+            let smallest = f32::from_bits(upper << 16);
+            *cell = middles.partition_point(|middle| *middle < smallest) as u32;
+        }
         Self { values, middles, cells, zero: negative as u8 }
     }
 
     /// Steps from zero of the code nearest to `share`, in 0..=1; the lower one between two.
     #[inline(always)]
-    fn steps(&self, share: f32) -> usize {
-        let steps = self.cells[(share.to_bits() >> 16) as usize] as usize;
-        steps + usize::from(share > self.middles[steps])
+    fn steps(&self, share: f32) -> i32 {
+        let steps = self.cells[(share.to_bits() >> 16) as usize % CELLS];
+        steps as i32 + i32::from(share > self.middles[steps as usize % 256])
     }
 
     /// Widens a block.
@@ -108,11 +116,15 @@ impl Table {
             let quotient = *share / divisor;
             *share = if quotient < 1.0 { quotient } else { 1.0 }; // NaN, too: the magnitude keeps it
         }
-        let negative = usize::from(self.zero);
-        for ((code, share), value) in codes.iter_mut().zip(shares.iter()).zip(values) {
-            let steps = self.steps(*share).max(usize::from(*value != 0.0));
-            *code = if *value < 0.0 { negative - steps.min(negative) } else { negative + steps } as u8;
+        let zero = i32::from(self.zero);
+        // Into an array of its own, which can't overlap the table: else the loop isn't vectorised and guesses signs.
+        let mut narrow = [0u8; BLOCK];
+        for ((code, share), value) in narrow.iter_mut().zip(shares.iter()).zip(values) {
+            let steps = self.steps(*share).max(i32::from(*value != 0.0));
+            let (sign, most) = if *value < 0.0 { (-1, zero) } else { (1, 255 - zero) };
+            *code = (zero + sign * steps.min(most)) as u8;
         }
+        codes.copy_from_slice(&narrow[..codes.len()]);
         absmax
     }
 }
@@ -185,7 +197,7 @@ mod tests {
             let table = codebook.table();
             let check = |share: f32| {
                 let expected = table.middles.partition_point(|middle| *middle < share);
-                assert_eq!(table.steps(share), expected, "{codebook:?} {share:e}");
+                assert_eq!(table.steps(share) as usize, expected, "{codebook:?} {share:e}");
             };
             let around = |x: f32| [x.next_down(), x, x.next_up()];
             table.middles.iter().filter(|middle| middle.is_finite()).copied().flat_map(around).for_each(check);
