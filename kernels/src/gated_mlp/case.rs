@@ -58,7 +58,6 @@ pub(crate) fn cases(set: Set) -> Vec<Box<dyn OpCase>> {
         Set::Model => &[(512, 1536)],
     };
     let activations = [Activation::Silu, Activation::Gelu(Form::Tanh), Activation::Gelu(Form::Erf)];
-    let activations = if set == Set::Model { &activations[..2] } else { &activations };
     let case = |&(rows, channels): &(usize, usize)| {
         activations.iter().map(move |&activation| Case { rows, channels, activation })
     };

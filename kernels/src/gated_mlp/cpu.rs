@@ -21,9 +21,48 @@ pub(super) fn forward(gate: &Tensor, up: &Tensor, activation: Activation) -> Res
 
 pub(super) fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<(Tensor, Tensor)> {
     match activation {
-        Activation::Silu => map_backward(dy, gate, up, silu_both),
-        Activation::Gelu(Form::Erf) => map_backward(dy, gate, up, scalar::erf_both),
-        Activation::Gelu(Form::Tanh) => map_backward(dy, gate, up, scalar::tanh_both),
+        Activation::Silu => chunks_backward(
+            dy,
+            gate,
+            up,
+            #[inline(always)]
+            |out, d, g, u| chunk(out, d, g, u, silu_both),
+        ),
+        Activation::Gelu(Form::Erf) => chunks_backward(
+            dy,
+            gate,
+            up,
+            #[inline(always)]
+            |(dgate, dup), d, g, u| {
+                for i in 0..g.len() {
+                    dup[i] = scalar::erf_below(g[i]);
+                }
+                for i in 0..g.len() {
+                    dgate[i] = d[i] * u[i] * scalar::erf_slope(g[i], dup[i]); // both exponentials in one loop are slow
+                    dup[i] = d[i] * (g[i] * dup[i]);
+                }
+            },
+        ),
+        Activation::Gelu(Form::Tanh) => chunks_backward(
+            dy,
+            gate,
+            up,
+            #[inline(always)]
+            |out, d, g, u| chunk(out, d, g, u, scalar::tanh_both),
+        ),
+    }
+}
+
+/// The gradients of the gate and of what it lets through, as they are written.
+type Gradients<'a> = (&'a mut [f32], &'a mut [f32]);
+
+/// `both` gives the activation and its derivative.
+#[inline(always)]
+fn chunk((dgate, dup): Gradients, d: &[f32], g: &[f32], u: &[f32], both: impl Fn(f32) -> (f32, f32)) {
+    for i in 0..g.len() {
+        let (value, slope) = both(g[i]);
+        dgate[i] = d[i] * u[i] * slope;
+        dup[i] = d[i] * value;
     }
 }
 
@@ -58,12 +97,13 @@ fn map(gate: &Tensor, up: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<
     Tensor::from_vec(y.into_vec(), gate.shape(), &Device::Cpu)
 }
 
+/// `chunk` takes the two gradients, dy, gate and up, equally long, and writes the gradients.
 #[inline(always)]
-fn map_backward(
+fn chunks_backward(
     dy: &Tensor,
     gate: &Tensor,
     up: &Tensor,
-    both: impl Fn(f32) -> (f32, f32) + Sync,
+    chunk: impl Fn(Gradients, &[f32], &[f32], &[f32]) + Sync,
 ) -> Result<(Tensor, Tensor)> {
     let (d, g, u) = (view(dy)?, view(gate)?, view(up)?);
     let (d, g, u): (&[f32], &[f32], &[f32]) = (&d, &g, &u);
@@ -75,12 +115,7 @@ fn map_backward(
             #[inline(always)]
             || {
                 let n = g.len();
-                let (d, u, dgate, dup) = (&d[..n], &u[..n], &mut dgate[..n], &mut dup[..n]);
-                for i in 0..n {
-                    let (value, slope) = both(g[i]);
-                    dgate[i] = d[i] * u[i] * slope;
-                    dup[i] = d[i] * value;
-                }
+                chunk((&mut dgate[..n], &mut dup[..n]), &d[..n], g, &u[..n]);
             },
         );
     });

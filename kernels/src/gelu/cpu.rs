@@ -18,9 +18,31 @@ pub(super) fn forward(x: &Tensor, form: Form) -> Result<Tensor> {
 }
 
 pub(super) fn backward(dy: &Tensor, x: &Tensor, form: Form) -> Result<Tensor> {
+    // Closures that are inlined: a function's name would be called, compiled for the baseline instruction set.
     match form {
-        Form::Erf => map_backward(dy, x, scalar::erf_below, scalar::erf_slope),
-        Form::Tanh => map_backward(dy, x, |x| scalar::tanh_both(x).1, |_, slope| slope),
+        Form::Erf => chunks_backward(
+            dy,
+            x,
+            #[inline(always)]
+            |dx, d, x| {
+                for i in 0..dx.len() {
+                    dx[i] = scalar::erf_below(x[i]);
+                }
+                for i in 0..dx.len() {
+                    dx[i] = d[i] * scalar::erf_slope(x[i], dx[i]); // a loop with both exponentials isn't vectorised
+                }
+            },
+        ),
+        Form::Tanh => chunks_backward(
+            dy,
+            x,
+            #[inline(always)]
+            |dx, d, x| {
+                for i in 0..dx.len() {
+                    dx[i] = d[i] * scalar::tanh_both(x[i]).1;
+                }
+            },
+        ),
     }
 }
 
@@ -43,13 +65,9 @@ fn map(x: &Tensor, value: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
     Tensor::from_vec(y.into_vec(), x.shape(), &Device::Cpu)
 }
 
+/// `chunk` takes dx, dy and x, equally long, and writes dx.
 #[inline(always)]
-fn map_backward(
-    dy: &Tensor,
-    x: &Tensor,
-    begin: impl Fn(f32) -> f32 + Sync,
-    slope: impl Fn(f32, f32) -> f32 + Sync,
-) -> Result<Tensor> {
+fn chunks_backward(dy: &Tensor, x: &Tensor, chunk: impl Fn(&mut [f32], &[f32], &[f32]) + Sync) -> Result<Tensor> {
     let (d, values) = (view(dy)?, view(x)?);
     let (d, values): (&[f32], &[f32]) = (&d, &values);
     let mut dx = Fresh::new(values.len());
@@ -58,12 +76,7 @@ fn map_backward(
             #[inline(always)]
             || {
                 let (d, x) = (&d[..dx.len()], &x[..dx.len()]);
-                for i in 0..dx.len() {
-                    dx[i] = begin(x[i]);
-                }
-                for i in 0..dx.len() {
-                    dx[i] = d[i] * slope(x[i], dx[i]); // a loop with both exponentials isn't vectorised
-                }
+                chunk(dx, d, x);
             },
         );
     });

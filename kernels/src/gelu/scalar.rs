@@ -38,14 +38,7 @@ fn normal_below(x: f32) -> f32 {
 /// `x * Phi(x)`.
 #[inline(always)]
 pub(crate) fn erf_value(x: f32) -> f32 {
-    x * normal_below(x.clamp(-FLAT, FLAT))
-}
-
-/// The value and the derivative `Phi(x) + x * phi(x)`.
-#[inline(always)]
-pub(crate) fn erf_both(x: f32) -> (f32, f32) {
-    let below = erf_below(x);
-    (x * below, erf_slope(x, below))
+    x * erf_below(x)
 }
 
 /// `Phi(x)`: the derivative's first half.
@@ -54,7 +47,7 @@ pub(crate) fn erf_below(x: f32) -> f32 {
     normal_below(x.clamp(-FLAT, FLAT))
 }
 
-/// The derivative, from its first half.
+/// The derivative `Phi(x) + x * phi(x)`, from its first half.
 #[inline(always)]
 pub(crate) fn erf_slope(x: f32, below: f32) -> f32 {
     let limited = x.clamp(-FLAT, FLAT);
@@ -91,6 +84,12 @@ fn both_sides(v: f32) -> (f32, f32) {
 mod tests {
     use super::*;
     use candle_core::{Device, Tensor};
+
+    /// The value and the derivative.
+    fn erf_both(x: f32) -> (f32, f32) {
+        let below = erf_below(x);
+        (x * below, erf_slope(x, below))
+    }
 
     /// Largest absolute differences of values and derivatives from f64 over -20..20.
     fn worst(both: fn(f32) -> (f32, f32), value: fn(f32) -> f32, exact: impl Fn(&Tensor) -> Tensor) -> (f64, f64) {
