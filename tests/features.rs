@@ -111,7 +111,7 @@ fn on_its_own_disk(bench: &Bench, options: &str) -> Option<OnItsOwnDisk> {
         "mount -t tmpfs -o {options} none second/cache/features || exit 77
         touch mounted
         (until test -e more; do sleep 0.1; done; mount -o remount,size=64m,nr_inodes=100 second/cache/features) &
-        \"$0\" train job.json; code=$?; touch more; exit $code"
+        \"$0\" train job.json; code=$?; touch more; wait; exit $code"
     );
     let mut command = std::process::Command::new("unshare");
     command.args(["-r", "-m", "sh", "-c", &script, common::BINARY]).current_dir(bench.path(""));
