@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use include_dir::{Dir, File, include_dir};
+use outcrop_job::claim::Claim;
 use outcrop_job::{Home, atomic};
 use std::path::Path;
 
@@ -36,11 +37,10 @@ pub(crate) fn unpack(home: &Home) -> anyhow::Result<()> {
 }
 
 /// Waits until no other process unpacks; on a disk that knows no locks nobody waits.
-fn turn(path: &Path) -> std::io::Result<fs_err::File> {
-    let file = fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-    match file.lock() {
-        Err(error) if error.kind() != std::io::ErrorKind::Unsupported => Err(error),
-        _ => Ok(file),
+fn turn(path: &Path) -> std::io::Result<Option<Claim>> {
+    match Claim::wait(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
+        claim => claim.map(Some),
     }
 }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::aliases::Aliases;
+use crate::claim::Claim;
 use crate::folder::{FolderError, read_json, write_json};
 use crate::request::is_foundation_id;
 use crate::wording::{nearest, quote};
@@ -295,9 +296,7 @@ fn check_free(home: &Home, bases: &Bases, id: &str, same: Option<(&Path, &str)>)
 /// Changes the table while no other process does.
 fn change<T>(home: &Home, how: impl FnOnce(&mut Bases) -> Result<T, BaseError>) -> Result<T, BaseError> {
     fs_err::create_dir_all(home.root())?;
-    let lock = home.root().join("bases.lock");
-    let lock = fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(lock)?;
-    lock.lock()?;
+    let _turn = Claim::wait(&home.root().join("bases.lock"))?;
     let mut bases = Bases::read(home)?;
     let result = how(&mut bases)?;
     write_json(&path(home), &bases.table)?;

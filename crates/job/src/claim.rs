@@ -1,5 +1,4 @@
-//! Claims: a `lock` file held by one process until it gives it back or ends, however it ends. The file stays. Left out:
-//! the short turns at a table that several processes change (`bases`, `model_store`).
+//! Claims: a `lock` file held by one process until it gives it back or ends, however it ends. The file stays.
 
 use std::fs::TryLockError;
 use std::io::{self, Read, Seek, Write};
@@ -23,7 +22,7 @@ impl Claim {
     /// # Errors
     /// The disk.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        let mut file = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = open(path)?;
         let mut tries = 0;
         loop {
             match file.try_lock() {
@@ -40,6 +39,16 @@ impl Claim {
         file.write_all(std::process::id().to_string().as_bytes())?;
         file.flush()?;
         Ok(Some(Self { file }))
+    }
+
+    /// Waits for a short turn, at a table that several processes change.
+    ///
+    /// # Errors
+    /// The disk; `Unsupported` on one that knows no locks.
+    pub fn wait(path: &Path) -> io::Result<Self> {
+        let file = open(path)?;
+        file.lock()?;
+        Ok(Self { file })
     }
 
     /// Keeps others from taking a claim on a lock file that is there, beside any number who do the same: two who look
@@ -75,6 +84,11 @@ impl Claim {
         let pid = text.trim();
         if read.is_err() || pid.is_empty() { "unknown".to_string() } else { pid.to_string() }
     }
+}
+
+/// A lock file, made where it isn't there.
+fn open(path: &Path) -> io::Result<fs_err::File> {
+    fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 impl Drop for Claim {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::ModelRecord;
+use crate::claim::Claim;
 use crate::folder::{FolderError, read_json, write_json};
 use crate::home::is_id;
 use crate::request::is_model_name;
@@ -142,8 +143,7 @@ impl ModelStore {
         }
         fs_err::create_dir_all(&folder)?;
         // Held while the name is looked up and taken; another process waits here for that moment.
-        let lock = fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(self.root.join("lock"))?;
-        lock.lock()?;
+        let _turn = Claim::wait(&self.root.join("lock"))?;
         if self.list()?.iter().any(|other| other.name == record.name && other.id != record.id) {
             return Err(ModelError::NameTaken(record.name.clone()));
         }
